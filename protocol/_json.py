@@ -1,0 +1,61 @@
+"""Reading JSON as peers really send it: strictly first, leniently when that fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+_decode = msgspec.json.Decoder().decode
+
+# All that a msgspec decoder raises for a document that it does not take.
+NOT_TYPED = (msgspec.MsgspecError, ValueError, RecursionError)
+
+# CPython's int() refuses longer digit strings with a ValueError.
+_MAX_DIGITS = 4000
+
+
+def loads(payload: bytes) -> Any:
+    """Decode a JSON document.
+
+    What RFC 8259 forbids and servers send all the same is accepted: bytes that are no UTF-8 and
+    lone surrogates (both become U+FFFD; a pair of halves within one string is joined), NaN and
+    Infinity, control characters in strings. Raises ``ValueError`` when it is no JSON even so.
+    """
+    try:
+        return _decode(payload)
+    except NOT_TYPED:
+        return clean(loads_keeping_surrogates(payload))
+
+
+def loads_keeping_surrogates(payload: bytes) -> Any:
+    """As the lenient half of ``loads``, but lone surrogates stay in the strings."""
+    # Not at the head of the module: hardly any program ever gets here.
+    import json
+
+    try:
+        return json.loads(payload.decode("utf-8", "replace"), strict=False, parse_int=_parse_int)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def _parse_int(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
+
+
+def join_surrogates(text: str) -> str:
+    """Join surrogate pairs; a lone half becomes U+FFFD. The result can always be encoded."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def clean(value: Any) -> Any:
+    """``join_surrogates`` for every string in a decoded document."""
+    if isinstance(value, str):
+        return join_surrogates(value)
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    if isinstance(value, dict):
+        return {join_surrogates(key): clean(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,108 @@
+"""Deadlines of an exchange. Pure: the time is an argument (seconds on any clock that only goes up).
+
+There are four: to connect (which covers tunnels and TLS), to the first content, between contents
+(idle), and in total. Only content counts: a server that sends keep-alive comments for ever is as silent
+as one that sends nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from .errors import ConfigurationError, TimeoutError
+
+# Nobody waits longer for a connection only because he waits long for a model.
+_LONGEST_CONNECT = 15.0
+
+_SAID = {
+    "connect": "no connection",
+    "first_content": "no content",
+    "idle": "no further content",
+    "total": "the call did not end",
+}
+
+
+class Timeout(msgspec.Struct, frozen=True):
+    """How long to wait, in seconds; None: for ever.
+
+    Raises `ConfigurationError` for what is no positive number.
+    """
+
+    connect: float | None = 10.0
+    """Until the connection stands: TCP, the proxy's tunnel, TLS."""
+    first_content: float | None = 600.0
+    """From there to the first content. Reasoning models think long."""
+    idle: float | None = 120.0
+    """From one content to the next."""
+    total: float | None = None
+    """The whole call, its retries and waits included."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == math.inf:
+                raise ConfigurationError(f"Timeout.{name} must be a number of seconds above 0, or None, not {value!r}")
+
+    @classmethod
+    def of(cls, value: float | Timeout | None) -> Timeout:
+        """A `Timeout` as it is, None for the defaults; a number is the seconds for the first content and
+        between contents, and the limit to connect if that is below 15."""
+        if value is None:
+            return cls()
+        if isinstance(value, Timeout):
+            return value
+        timeout = cls(first_content=value, idle=value)
+        return msgspec.structs.replace(timeout, connect=min(value, _LONGEST_CONNECT))
+
+
+class Deadlines:
+    """The deadlines of one attempt.
+
+    ``total_at`` is the absolute time at which the whole call must be over, if there is one.
+    """
+
+    __slots__ = ("_at", "_phase", "_timeout", "_total_at")
+
+    def __init__(self, timeout: Timeout, now: float, total_at: float | None = None) -> None:
+        self._timeout = timeout
+        self._total_at = math.inf if total_at is None else total_at
+        self._phase = "connect"
+        self._at = _after(now, timeout.connect)
+
+    def connected(self, now: float) -> None:
+        """The connection stands; from now on content is waited for."""
+        self._phase = "first_content"
+        self._at = _after(now, self._timeout.first_content)
+
+    def content(self, now: float) -> None:
+        """Content has come."""
+        self._phase = "idle"
+        self._at = _after(now, self._timeout.idle)
+
+    def remaining(self, now: float) -> float | None:
+        """How long the next step may take: seconds, at least 0; None for ever."""
+        at = min(self._at, self._total_at)
+        return None if at == math.inf else max(at - now, 0.0)
+
+    def error(self, where: str = "") -> TimeoutError:
+        """The error for the deadline that comes first: call it when that has passed."""
+        name = "total" if self._total_at <= self._at else self._phase
+        seconds: float | None = getattr(self._timeout, name)
+        return TimeoutError(
+            f"{_SAID[name]} within {seconds:g} s (Timeout.{name}){where}: raise that timeout, or try again later",
+            deadline=name,
+            seconds=seconds,
+        )
+
+    def check(self, now: float, where: str = "") -> None:
+        """Raise the `TimeoutError` if a deadline has passed."""
+        if now >= self._at or now >= self._total_at:
+            raise self.error(where)
+
+
+def _after(now: float, seconds: float | None) -> float:
+    return math.inf if seconds is None else now + seconds

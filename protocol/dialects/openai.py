@@ -1,0 +1,252 @@
+"""The OpenAI dialect of replies: delta chunks, whole JSON replies, errors in the stream, ``[DONE]``.
+
+Sources: OpenAI's API reference ("Chat streaming", "The chat completion object", "Error codes") and
+what real servers send instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec.structs import astuple
+
+from .._json import NOT_TYPED, clean, loads, loads_keeping_surrogates
+from ..chunks import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChunkChoice,
+    Delta,
+    ModelList,
+    ToolCallDelta,
+    keep_choice_payload,
+    keep_payload,
+    one_reasoning,
+)
+from ..errors import MalformedEventError
+from ..lenient import HalfJoiner, build
+from ..objects import keep_whole_payload
+from ..status import ErrorObject, error_object, excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..accumulate import Accumulator
+    from ..chunks import Choice
+
+_decode_chunk = msgspec.json.Decoder(ChatCompletionChunk).decode
+_decode_completion = msgspec.json.Decoder(ChatCompletion).decode
+_decode_models = msgspec.json.Decoder(ModelList).decode
+
+DONE: Literal["[DONE]"] = "[DONE]"
+
+Signal = ErrorObject | MalformedEventError | Literal["[DONE]"]
+"""What an event may say beside a chunk: an error, or the end."""
+
+_CHUNK = "chat.completion.chunk"
+
+
+class OpenAIEvents:
+    """Reads the events of one reply, one after the other, and folds their chunks as it goes."""
+
+    __slots__ = ("_accumulator", "_halves")
+
+    def __init__(self, accumulator: Accumulator) -> None:
+        self._accumulator = accumulator
+        self._halves: HalfJoiner | None = None
+
+    def read(self, payloads: Iterable[bytes], into: list[Any], event: bytes = b"") -> Signal | None:
+        """Read the data of events of this name, in order, and append their chunks.
+
+        Gives what stopped the reading, if anything did: the end marker, or an error (an event may
+        carry both choices and an error: then its chunk is appended, too).
+
+        The loop is written for the one shape that nearly all events have: one choice, with a delta of
+        text. `astuple` because attribute access is slow on classes that have a ``__getattr__``.
+        """
+        texts = self._accumulator.texts
+        odd = self._halves is not None or event == b"error"
+        for data in payloads:
+            try:
+                chunk = _decode_chunk(data)
+            except NOT_TYPED:
+                signal = self._read_odd(data, event, into)
+                odd = odd or self._halves is not None
+                if signal is not None:
+                    return signal
+                continue
+            _, choices, _, _, kind, _, _, usage, error = astuple(chunk)
+            if odd or usage is not None or error is not None or kind != _CHUNK or len(choices) != 1:
+                signal = self._take(chunk, data, event, into)
+                if signal is not None:
+                    return signal
+                continue
+            choice = choices[0]
+            delta, index, finish_reason, logprobs = astuple(choice)
+            content, role, refusal, tool_calls, function_call, audio, reasoning, other = astuple(delta)
+            chunk._raw = choice._raw = delta._raw = data
+            into.append(chunk)
+            if (
+                finish_reason or role or reasoning or tool_calls or other or logprobs
+                or refusal or function_call or audio or content is None or index not in texts
+            ):  # fmt: skip
+                keep_choice_payload(choice, data, 0)
+                self._accumulator.add(chunk)
+            else:
+                texts[index].append(content)
+        return None
+
+    def _take(self, chunk: ChatCompletionChunk, data: bytes, event: bytes, into: list[Any]) -> Signal | None:
+        """A chunk that is not of the usual shape."""
+        if chunk.error is not None or chunk.object == "error" or event == b"error":
+            error = error_object(loads(data), flat=event == b"error")
+            if error is not None:
+                if chunk.choices:
+                    keep_payload(chunk, data)
+                    self._accumulator.add(chunk)
+                    into.append(chunk)
+                return error
+            chunk.error = None
+        keep_payload(chunk, data)
+        if chunk.object == "chat.completion" and not any("delta" in c._extra().declared for c in chunk.choices):
+            # A whole reply, sent as the only event of a stream.
+            whole = read_completion(data)
+            chunk = chunk if whole is None else chunk_of(whole)
+        if self._halves is not None:
+            self._halves.join(chunk)
+        self._accumulator.add(chunk)
+        into.append(chunk)
+        return None
+
+    def _read_odd(self, data: bytes, event: bytes, into: list[Any]) -> Signal | None:
+        """Data that the typed decoder does not take: the end marker, a keep-alive, odd or broken JSON."""
+        text = data.strip()
+        if text == b"[DONE]":
+            return DONE
+        if not text:
+            return None
+        try:
+            value = loads_keeping_surrogates(data)
+        except ValueError as error:
+            if event == b"error":
+                return ErrorObject(data.decode("utf-8", "replace"))
+            return _malformed(data, f"is no JSON ({error})")
+        if not isinstance(value, dict):
+            return error_object(clean(value), flat=event == b"error") or _malformed(data, "is no JSON object")
+        if self._halves is None:
+            self._halves = HalfJoiner()
+        chunk = build(ChatCompletionChunk, value)
+        return self._take(chunk, data, event, into)
+
+    def flush(self, into: list[Any]) -> None:
+        """The reply has ended: append a chunk with the text that was held back, if there is any."""
+        if self._halves:
+            choices = [ChunkChoice(index=index, delta=delta) for index, delta in self._halves.flush()]
+            chunk = ChatCompletionChunk(choices=choices)
+            self._accumulator.add(chunk)
+            into.append(chunk)
+
+
+def _malformed(data: bytes, what: str) -> MalformedEventError:
+    line = data[:1000].decode("utf-8", "replace")
+    return MalformedEventError(f"an event of the reply {what}: {excerpt(line)!r}", line=line)
+
+
+def read_completion(body: bytes) -> ChatCompletion | None:
+    """A whole reply, or None when the document is JSON but no completion (no list of choices).
+
+    Raises ``ValueError`` when it is no JSON.
+    """
+    try:
+        whole = _decode_completion(body)
+    except NOT_TYPED:
+        value = loads(body)
+        if not isinstance(value, dict):
+            return None
+        whole = build(ChatCompletion, value)
+    if not whole.choices:
+        return None
+    if len(whole.choices) > 1 and not any(choice.index for choice in whole.choices):
+        for position, choice in enumerate(whole.choices):
+            choice.index = position
+    keep_whole_payload(whole, body)
+    for choice in whole.choices:
+        one_reasoning(choice.message)
+    return whole
+
+
+def error_in_document(body: bytes) -> ErrorObject | None:
+    """The error that a whole JSON document with status 200 is, or None."""
+    value = loads(body)
+    choices = value.get("choices") if isinstance(value, dict) else None
+    # Some servers answer every error with 200; without choices a "detail" or "message" is one.
+    flat = isinstance(value, dict) and not choices and bool({"detail", "message"} & value.keys())
+    return error_object(value, flat=flat)
+
+
+def chunk_of(whole: ChatCompletion) -> ChatCompletionChunk:
+    """A whole reply as the one chunk that says the same."""
+    chunk = ChatCompletionChunk(
+        id=whole.id,
+        created=whole.created,
+        model=whole.model,
+        service_tier=whole.service_tier,
+        system_fingerprint=whole.system_fingerprint,
+        usage=whole.usage,
+        choices=[_chunk_choice(choice) for choice in whole.choices],
+    )
+    _same_origin(whole, chunk)
+    return chunk
+
+
+def _chunk_choice(choice: Choice) -> ChunkChoice:
+    message = choice.message
+    calls: list[ToolCallDelta] | None = None
+    if message.tool_calls is not None:
+        calls = []
+        for position, call in enumerate(message.tool_calls):
+            fragment = ToolCallDelta(index=position, id=call.id, type=call.type, function=call.function)
+            _same_origin(call, fragment)
+            calls.append(fragment)
+    delta = Delta(
+        role=message.role,
+        content=message.content,
+        refusal=message.refusal,
+        tool_calls=calls,
+        function_call=message.function_call,
+        audio=message.audio,
+        reasoning_content=message.reasoning_content,
+        reasoning=message.reasoning,
+    )
+    _same_origin(message, delta)
+    new = ChunkChoice(index=choice.index, delta=delta, finish_reason=choice.finish_reason, logprobs=choice.logprobs)
+    _same_origin(choice, new)
+    return new
+
+
+def _same_origin(old: Any, new: Any) -> None:
+    # Vendor fields are looked up where the old object stood.
+    raw = getattr(old, "_raw", None)
+    if raw is not None:
+        new._raw = (raw, old._path) if isinstance(raw, bytes) else raw
+
+
+def read_models(body: bytes) -> ModelList | None:
+    """The reply to ``GET /models``: ``{"data": [...]}``, a bare list, or ``{"models": [...]}``.
+
+    None when the document is JSON and none of these; ``ValueError`` when it is no JSON.
+    """
+    try:
+        models = _decode_models(body)
+        if models.data:
+            keep_whole_payload(models, body)
+            return models
+    except NOT_TYPED:
+        pass
+    value = loads(body)
+    if isinstance(value, dict):
+        value = value.get("data", value.get("models"))
+    if not isinstance(value, list):
+        return None
+    items = [{"id": item} if isinstance(item, str) else item for item in value]
+    return build(ModelList, {"data": items})

@@ -1,0 +1,48 @@
+"""How much a peer may make us hold. One frozen object, passed in; nothing is read from the environment."""
+
+from __future__ import annotations
+
+import msgspec
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds, in bytes, on what one reply may make a machine keep.
+
+    Every machine checks a bound before it grows a buffer, so memory stays near the bound however
+    the bytes are split. Over a bound the reply fails with :class:`LimitExceededError`, which names
+    the field; the events before it are delivered first.
+
+    Raises ``ValueError`` for a bound below 1.
+    """
+
+    # The longest legal lines seen are images and audio as base64 in one `data:` line, some 2 to 5 MiB.
+    line: int = 8 * MIB
+    """One line of an event stream, without its end of line."""
+
+    # One event is one JSON document; servers that pretty-print it spread it over several data lines.
+    event: int = 16 * MIB
+    """One block of an event stream: all lines up to the blank line."""
+
+    # Error bodies are read to be shown. Gateways send HTML pages of some 10 KiB; more helps nobody,
+    # so a longer body is cut there, and is no error of its own.
+    error_body: int = 64 * KIB
+    """What is kept of the body of an error status."""
+
+    # A model that writes for an hour at 100 tokens a second, 300 bytes an event, sends some 100 MiB.
+    reply: int = 256 * MIB
+    """The whole body of a reply, after any Content-Encoding is undone."""
+
+    # A whole JSON reply is held until its end; images and audio in base64 fit.
+    document: int = 64 * MIB
+    """A reply that is one JSON document."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 1:
+                raise ValueError(f"Limits.{name} must be at least 1 byte, not {getattr(self, name)!r}")
+
+
+DEFAULT_LIMITS = Limits()

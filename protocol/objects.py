@@ -1,0 +1,168 @@
+"""What all typed objects of a reply share: vendor fields, and the ways to plain data.
+
+Vendor fields are kept without being paid for. A chunk (and each object inside it) keeps the bytes
+that it was decoded from, and decodes them anew when somebody asks for a field that is not declared.
+The bytes stand in a slot beside the msgspec fields, not in one of them: so no encoder, no comparison
+and no request ever sees them, and a server can't set them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import msgspec
+
+from ._json import loads
+
+_T = TypeVar("_T", bound="Object")
+
+# Declared here, for speed or convenience, but not by OpenAI: dumped only when they are there.
+_VENDOR = frozenset({"error", "reasoning", "reasoning_content"})
+
+
+class _Origin:
+    __slots__ = ("_raw",)
+    # One of: the payload; (payload, path) when the object does not stand at its class's usual
+    # `_path`; an `_Extra` once that has been read; or nothing (the slot is unset).
+    _raw: bytes | tuple[bytes, tuple[str | int, ...]] | _Extra
+
+
+class _Extra(dict[str, Any]):
+    """The vendor fields of one object, and which declared fields its JSON set."""
+
+    __slots__ = ("declared",)
+    declared: frozenset[str]
+
+
+def _rebuild(cls: type[_T], fields: dict[str, Any], extra: dict[str, Any], declared: frozenset[str]) -> _T:
+    new = cls(**fields)
+    new._raw = _Extra(extra)
+    new._raw.declared = declared
+    return new
+
+
+def with_extra(thing: _T, extra: dict[str, Any]) -> _T:
+    """Give an object that we made ourselves these vendor fields."""
+    if extra:
+        thing._raw = _Extra(extra)
+        thing._raw.declared = frozenset()
+    return thing
+
+
+class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What all objects share: vendor fields as attributes, and the ways to plain data.
+
+    (``gc=False``: these objects only ever hold parsed JSON, which has no cycles.)
+    """
+
+    _path: ClassVar[tuple[str | int, ...]] = ()
+
+    @property
+    def model_extra(self) -> dict[str, Any]:
+        """The vendor fields of this object: what its JSON holds beyond the declared fields."""
+        return self._extra()
+
+    def _extra(self) -> _Extra:
+        raw: object = getattr(self, "_raw", None)
+        if isinstance(raw, _Extra):
+            return raw
+        value: Any = {}
+        if raw is not None:
+            payload, path = raw if isinstance(raw, tuple) else (raw, self._path)
+            try:
+                value = loads(payload)
+                for key in path:
+                    value = value[key]
+            except (ValueError, LookupError, TypeError):
+                # The object was dropped or built by the lenient decoder: it has nothing more.
+                value = {}
+        if not isinstance(value, dict):
+            value = {}
+        fields = self.__struct_fields__
+        extra = _Extra((key, item) for key, item in value.items() if key not in fields)
+        extra.declared = frozenset(key for key in value if key in fields)
+        self._raw = extra
+        return extra
+
+    if not TYPE_CHECKING:  # else a type checker would believe in every misspelt name
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_"):
+                extra = self._extra()
+                if name in extra:
+                    return extra[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def model_dump(
+        self,
+        *,
+        mode: str = "python",
+        exclude_unset: bool = False,
+        exclude_none: bool = False,
+    ) -> dict[str, Any]:
+        """This object as plain dicts and lists: all declared fields, then the vendor fields.
+
+        ``exclude_unset`` leaves out what is None and was not sent as null, ``exclude_none`` all that
+        is None. ``mode`` is there for the OpenAI SDK's callers: "python" and "json" give the same,
+        since all values are plain.
+        """
+
+        dumped: dict[str, Any] = _dump(self, exclude_unset, exclude_none)
+        return dumped
+
+    def to_dict(self, *, mode: str = "python", exclude_unset: bool = True) -> dict[str, Any]:
+        """As ``model_dump``, without what the server did not send (as the OpenAI SDK does)."""
+        return self.model_dump(mode=mode, exclude_unset=exclude_unset)
+
+    def to_json(self, *, indent: int | None = 2, exclude_unset: bool = True) -> str:
+        """``to_dict`` as a JSON text; ``indent=None`` for one line."""
+        return self.model_dump_json(indent=indent, exclude_unset=exclude_unset)
+
+    def model_dump_json(self, *, indent: int | None = None, exclude_unset: bool = False) -> str:
+        """``model_dump`` as a JSON text."""
+        encoded = msgspec.json.encode(self.model_dump(exclude_unset=exclude_unset))
+        if indent is not None:
+            encoded = msgspec.json.format(encoded, indent=indent)
+        return encoded.decode()
+
+    def __copy__(self: _T) -> _T:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        extra = self._extra()
+        return _rebuild(type(self), fields, dict(extra), extra.declared)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        extra = self._extra()
+        return (_rebuild, (type(self), fields, dict(extra), extra.declared))
+
+
+def _dump(value: Any, exclude_unset: bool, exclude_none: bool) -> Any:
+    if isinstance(value, Object):
+        extra = value._extra()
+        fields: dict[str, Any] = {}
+        for name in value.__struct_fields__:
+            item = getattr(value, name)
+            if item is None and (exclude_none or ((exclude_unset or name in _VENDOR) and name not in extra.declared)):
+                continue
+            fields[name] = _dump(item, exclude_unset, exclude_none)
+        return fields | {name: item for name, item in extra.items() if item is not None or not exclude_none}
+    if isinstance(value, list):
+        return [_dump(item, exclude_unset, exclude_none) for item in value]
+    return value
+
+
+def keep_whole_payload(whole: Object, payload: bytes) -> None:
+    """The same for a reply that came as one document."""
+    keep_inside(whole, payload, ())
+
+
+def keep_inside(thing: Object, payload: bytes, path: tuple[str | int, ...]) -> None:
+    thing._raw = payload if path == thing._path else (payload, path)
+    for name in thing.__struct_fields__:
+        value = getattr(thing, name)
+        if isinstance(value, Object):
+            keep_inside(value, payload, (*path, name))
+        elif isinstance(value, list):
+            for position, item in enumerate(value):
+                if isinstance(item, Object):
+                    keep_inside(item, payload, (*path, name, position))

@@ -1,0 +1,397 @@
+"""The state machine of one reply: bytes of a body in, chunks out, and one verdict.
+
+Theory
+------
+A reply has a head (``start``), a body (``receive``, any number of times) and an end: the body is
+over (``end``), or the connection, a deadline or the caller broke it off (``fail``). Each verb returns
+the events that it completes. The last event of a reply is its verdict, `StreamEnded` or
+`StreamFailed`; after it the machine discards whatever comes.
+
+How the body is read is decided by what is there, not by what was asked for or what the Content-Type
+claims, since servers answer a request for a stream with JSON, one for JSON with a stream, label
+streams "text/plain" and error pages "text/event-stream"::
+
+    first non-blank byte or line                Content-Type        read as
+    { or [                                      any                 EVENTS_OR_DOCUMENT -> DOCUMENT
+    anything else                               text/event-stream   EVENTS
+    data:  event:  id:  retry:  or  :           any other, or none  EVENTS
+    anything else                               any other           UnexpectedReplyError
+
+The states and the legal moves stand in ``states.py``; a verb that has no entry for a state is
+a mistake of the caller and raises `UsageError`.
+
+The verdict, given once, when the end is known:
+
+- ``[DONE]``: ended. ``finished`` is False when no choice had a finish reason.
+- The bytes end, or the connection fails, after every opened choice had its finish reason: ended. (A
+  finish reason alone ends nothing: usage may follow.)
+- Anything less: truncated, with what had arrived in ``partial``; an empty body too.
+- At the end, what is pending is read as if a blank line followed; if it does not parse there, it was
+  cut off, and is no malformed event.
+
+Feeding a body whole or split anywhere gives equal events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .accumulate import Accumulator
+from .bodies import ContentDecoder, Sniffer
+from .chunks import ChatCompletion, ModelList
+from .context import NO_CONTEXT, Context
+from .dialects import openai
+from .errors import (
+    APIError,
+    ConfigurationError,
+    DeltawireError,
+    LimitExceededError,
+    MalformedEventError,
+    ReadError,
+    StreamError,
+    TimeoutError,
+    TransportError,
+    TruncatedStreamError,
+    UnexpectedReplyError,
+    UsageError,
+)
+from .events import Event, StreamEnded, StreamFailed
+from .limits import DEFAULT_LIMITS, Limits
+from .sse import BlockSplitter, parse_block
+from .states import TRANSITIONS, State
+from .status import ErrorObject, excerpt, request_id, status_error, stream_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+# A member looked up on its Enum costs as much as reading a small event, before Python 3.12.
+_IDLE, _SNIFFING, _EVENTS, _DOCUMENT, _ERROR_BODY, _DONE = State
+
+
+class Reply:
+    """One reply, from its head to its verdict.
+
+    ``dialect`` is "openai" (a chat reply), or "models" (the reply to ``GET /models``). ``stream``
+    says what was asked for; the body is read as what it is. ``context`` tells errors where they
+    happened. Nothing that a peer sends raises; verbs out of turn raise `UsageError`.
+    """
+
+    def __init__(
+        self,
+        dialect: str = "openai",
+        *,
+        stream: bool = True,
+        limits: Limits | None = None,
+        context: Context | None = None,
+    ) -> None:
+        if dialect not in ("openai", "models"):
+            raise ConfigurationError(f"unknown dialect {dialect!r}: use 'openai' or 'models'")
+        self.dialect = dialect
+        self.stream = stream
+        self.context = context or NO_CONTEXT
+        self.status: int | None = None
+        """The status of the head, or None before it."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """The header fields of the head."""
+        self._limits = limits or DEFAULT_LIMITS
+        self._state = _IDLE
+        self._splitter = BlockSplitter(self._limits, at_start=False)
+        self._accumulator = Accumulator(extras=False)
+        self._dialect = openai.OpenAIEvents(self._accumulator)
+        self._sniffer = Sniffer(b"")
+        self._decoder: ContentDecoder | None = None
+        self._body = bytearray()
+        self._received = 0
+        # Whether the state is EVENTS and the bytes need no decoding.
+        self._plain_events = False
+
+    @property
+    def state(self) -> State:
+        """Where the reply stands."""
+        return self._state
+
+    @property
+    def done(self) -> bool:
+        """Whether the verdict has been given."""
+        return self._state is _DONE
+
+    @property
+    def request_id(self) -> str | None:
+        """The reply's ``x-request-id``, or None."""
+        return request_id(self.headers)
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[Event]:
+        """The head has come: its status, and its header fields as h11 and httpcore give them.
+
+        A 1xx head is no reply yet (RFC 9110 section 15.2): another head follows.
+        """
+        self._check("start")
+        if 100 <= status < 200 and status != 101:
+            return []
+        self.status, self.headers = status, list(headers)
+        codings = b",".join(value for name, value in headers if name.lower() == b"content-encoding")
+        try:
+            self._decoder = ContentDecoder.for_codings(codings)
+        except ValueError as error:
+            if 200 <= status < 300:
+                return self._fail(UnexpectedReplyError(f"{error}{self._where()}"))
+            # The status says enough; the words in the body are lost.
+            return self._fail(status_error(status, self.headers, b"", self.context))
+        if 200 <= status < 300:
+            types = (value for name, value in headers if name.lower() == b"content-type")
+            self._sniffer = Sniffer(next(types, b""))
+            self._state = _SNIFFING
+        else:
+            self._state = _ERROR_BODY
+        return []
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Bytes of the body have come. Returns the events that they complete, in order."""
+        if self._plain_events and type(data) is bytes:
+            # The usual case, on the shortest way.
+            size = self._received + len(data)
+            if size <= self._limits.reply:
+                self._received = size
+                payload = self._splitter.receive_one(data)
+                if payload is None:
+                    return self._read_events(data)
+                events: list[Event] = []
+                signal = self._dialect.read((payload,), events)
+                return events if signal is None else events + self._conclude(signal)
+        self._check("receive")
+        if self._state is _DONE or not data:
+            return []
+        data = bytes(data)
+        if self._decoder is None:
+            return self._take(data)
+        events = []
+        try:
+            for piece in self._decoder.receive(data):
+                events += self._take(piece)
+                if self._state is _DONE:
+                    break
+        except ValueError as error:
+            broken = UnexpectedReplyError(f"the body is not in the Content-Encoding it claims: {error}{self._where()}")
+            events += self._fail(broken)
+        return events
+
+    def end(self) -> list[Event]:
+        """The body is over, in good order as far as HTTP can tell. Idempotent."""
+        if self._state is _IDLE:
+            return self._fail(
+                ReadError(f"the server closed the connection without an answer{self.context.where()}: try again")
+            )
+        return self._finish(None)
+
+    def fail(self, error: Exception) -> list[Event]:
+        """The body broke off: the connection failed, or a deadline passed. Idempotent.
+
+        A reply that was complete but for its end marker is good all the same.
+        """
+        if self._state is _IDLE:
+            return self._fail(self._typed(error))
+        return self._finish(error)
+
+    def partial(self) -> ChatCompletion | None:
+        """What has arrived so far, accumulated; None when that is nothing."""
+        return None if self._accumulator.empty else self._accumulator.completion()
+
+    # -- the body ------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> list[Event]:
+        self._received += len(data)
+        over = self._received - self._limits.reply
+        if over > 0:
+            data = data[:-over]
+        events: list[Event]
+        if self._state is _EVENTS:
+            events = self._read_events(data)
+        elif self._state is _SNIFFING:
+            events = self._sniff(data)
+        elif self._state is _DOCUMENT:
+            events = self._read_document(data)
+        else:
+            events = self._read_error_body(data)
+        if over > 0 and self._state is not _DONE:
+            events += self._fail(_too_large("the reply", "reply", self._limits.reply))
+        return events
+
+    def _read_events(self, data: bytes) -> list[Event]:
+        plain, blocks = self._splitter.receive(data)
+        events: list[Event] = []
+        signal = self._dialect.read(blocks, events) if plain else self._read_blocks(blocks, events)
+        if signal is not None:
+            events += self._conclude(signal)
+        elif self._splitter.error is not None:
+            events += self._fail(self._splitter.error)
+        return events
+
+    def _read_blocks(self, blocks: list[bytes], events: list[Event]) -> openai.Signal | None:
+        # Runs of events are read in one go; of all names only "error" makes a difference.
+        run: list[bytes] = []
+        for block in blocks:
+            name, data, _, _ = parse_block(block)
+            if data is None:
+                continue
+            if name != b"error":
+                run.append(data)
+                continue
+            signal = self._dialect.read(run, events) or self._dialect.read((data,), events, name)
+            if signal is not None:
+                return signal
+            run.clear()
+        return self._dialect.read(run, events)
+
+    def _conclude(self, signal: openai.Signal) -> list[Event]:
+        """What an event said beside chunks: the end, or an error."""
+        if isinstance(signal, MalformedEventError):
+            return self._fail(signal)
+        if isinstance(signal, ErrorObject):
+            return self._fail(stream_error(signal, self.headers, self.context))
+        return self._ended()
+
+    def _sniff(self, data: bytes) -> list[Event]:
+        decided = self._sniffer.receive(data)
+        if decided is None:
+            return []
+        seen = self._sniffer.seen
+        if decided == "events":
+            self._state = _EVENTS
+            self._plain_events = self._decoder is None
+            return self._read_events(seen)
+        if decided == "document":
+            self._state = _DOCUMENT
+            return self._read_document(seen)
+        return self._fail(self._unexpected("the reply is neither JSON nor an event stream", seen))
+
+    def _read_document(self, data: bytes) -> list[Event]:
+        if len(self._body) + len(data) > self._limits.document:
+            return self._fail(_too_large("the JSON document", "document", self._limits.document))
+        self._body += data
+        return []
+
+    def _read_error_body(self, data: bytes) -> list[Event]:
+        self._body += data[: self._limits.error_body - len(self._body)]
+        if len(self._body) < self._limits.error_body:
+            return []
+        return self._finish(None)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _finish(self, error: Exception | None) -> list[Event]:
+        """The bytes are over, in order (None) or not: the verdict."""
+        if self._state is _DONE:
+            return []
+        if self._state is _ERROR_BODY:
+            assert self.status is not None
+            failed: DeltawireError = status_error(self.status, self.headers, bytes(self._body), self.context)
+            return self._fail(failed, error)
+        if self._state is _DOCUMENT:
+            return self._finish_document(error)
+        events: list[Event] = []
+        if self._state is _EVENTS:
+            events += self._read_pending()
+            if self.done:
+                return events
+        if self._accumulator.complete:
+            return events + self._ended()
+        return events + self._truncated(error)
+
+    def _read_pending(self) -> list[Event]:
+        block = self._splitter.end()
+        if not block:
+            return []
+        name, data, _, _ = parse_block(block)
+        if data is None:
+            return []
+        events: list[Event] = []
+        signal = self._dialect.read((data,), events, name)
+        if signal is not None and not isinstance(signal, MalformedEventError):
+            events += self._conclude(signal)
+        return events
+
+    def _finish_document(self, error: Exception | None) -> list[Event]:
+        body = bytes(self._body)
+        self._body.clear()
+        try:
+            whole = openai.read_completion(body) if self.dialect == "openai" else openai.read_models(body)
+            found = openai.error_in_document(body) if b'"error"' in body or whole is None else None
+        except ValueError as problem:
+            return self._truncated(error, f"the JSON document is cut off or broken ({problem})", body)
+        if found is not None:
+            return self._fail(stream_error(found, self.headers, self.context))
+        if isinstance(whole, ModelList):
+            self._end()
+            return [whole, StreamEnded(True)]
+        if whole is None:
+            return self._fail(self._unexpected("the reply is JSON, but holds nothing that was asked for", body))
+        chunk = openai.chunk_of(whole)
+        self._accumulator.add(chunk)
+        self._end()
+        return [chunk, StreamEnded(self._accumulator.finished, whole)]
+
+    def _ended(self) -> list[Event]:
+        events: list[Event] = []
+        self._dialect.flush(events)
+        self._end()
+        events.append(StreamEnded(self._accumulator.finished))
+        return events
+
+    def _truncated(self, error: Exception | None, what: str = "", body: bytes = b"") -> list[Event]:
+        if isinstance(error, TimeoutError):
+            return self._fail(error)
+        if not what:
+            what = "the reply is empty" if self._received == 0 else "the reply ends before it is complete"
+        cause = f" ({self.context.redact(str(error))})" if error is not None else ""
+        start = f" It begins {self.context.redact(repr(body[:200]))}." if body else ""
+        return self._fail(
+            TruncatedStreamError(
+                f"{what}{cause}{self._where()}: the server or a proxy broke it off; try again.{start}"
+            ),
+            error,
+        )
+
+    def _fail(self, error: DeltawireError, cause: Exception | None = None) -> list[Event]:
+        events: list[Event] = []
+        self._dialect.flush(events)
+        self._end()
+        if cause is not None:
+            error.__cause__ = cause
+        if isinstance(error, StreamError):
+            error.request_id = self.request_id
+        if isinstance(error, (APIError, TransportError)):
+            error.partial = self.partial()
+        events.append(StreamFailed(error))
+        return events
+
+    def _end(self) -> None:
+        self._state = _DONE
+        self._plain_events = False
+
+    def _unexpected(self, what: str, body: bytes) -> UnexpectedReplyError:
+        words = self.context.redact(excerpt(body[:2000].decode("utf-8", "replace")))
+        return UnexpectedReplyError(
+            f"{what}{self._where()}: check the base URL, and what stands between. It begins {words!r}",
+            body=body[:2000],
+        )
+
+    def _typed(self, error: Exception) -> DeltawireError:
+        if isinstance(error, DeltawireError):
+            return error
+        typed = ReadError(f"{self.context.redact(str(error)) or type(error).__name__}{self.context.where()}")
+        typed.__cause__ = error
+        return typed
+
+    def _where(self) -> str:
+        identity = self.request_id
+        return self.context.where(f"request id {identity}" if identity else "")
+
+    def _check(self, verb: str) -> None:
+        if (self._state, verb) not in TRANSITIONS:
+            raise UsageError(f"Reply.{verb}() can't be called now: {self._state.value}")
+
+
+def _too_large(what: str, name: str, limit: int) -> LimitExceededError:
+    message = f"{what} is larger than {limit} bytes (Limits.{name}): raise the limit if you expect that"
+    return LimitExceededError(message, limit_name=name, limit=limit)

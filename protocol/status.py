@@ -1,0 +1,281 @@
+"""From an error status, or an error object in a stream, to the error that says so.
+
+Servers word their errors in many ways; all that were seen are read here: OpenAI's
+``{"error": {"message", "type", "code", "param"}}``, an ``error`` that is a string or true, a flat
+``{"object": "error", ...}`` (vLLM), ``{"detail": "..."}`` or a list of details (FastAPI),
+``{"message": "..."}``, ``{"error_message": "..."}``, any of these in a list (Gemini), plain text,
+HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ._json import loads
+from .dates import parse_http_date
+from .errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    InternalServerError,
+    MissingAuthError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProxyError,
+    RateLimitError,
+    RedirectError,
+    UnprocessableEntityError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .context import Context
+
+_CLASSES: dict[int, type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+}
+
+_ADVICE: dict[int, str] = {
+    400: "The server does not accept this request: see its words, mend the parameters.",
+    401: "Check the API key, and that it belongs to this server.",
+    403: "The key may not do this: check its rights, the organisation, the region.",
+    404: "Check the base URL (it usually ends in /v1) and the model's name.",
+    413: "Send less: the request is too large for this server.",
+    422: "A value in the request is not valid: see the server's words.",
+    429: "Slow down, or check the account's quota.",
+}
+_SERVER_ADVICE = "The fault is the server's or a gateway's: try again later."
+
+# `type` and `code` of errors in a stream, which has sent its status long ago. From OpenAI's "Error
+# codes" guide, and the names that vLLM, LiteLLM, Anthropic and OpenRouter use.
+_STATUS_BY_NAME: dict[str, int] = {
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "bad_request": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "content_policy_violation": 400,
+    "string_above_max_length": 400,
+    "authentication_error": 401,
+    "authenticationerror": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "permission_denied": 403,
+    "permissiondeniederror": 403,
+    "not_found_error": 404,
+    "notfounderror": 404,
+    "model_not_found": 404,
+    "conflict": 409,
+    "request_too_large": 413,
+    "unprocessable_entity": 422,
+    "unprocessableentityerror": 422,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "ratelimiterror": 429,
+    "insufficient_quota": 429,
+    "requests": 429,
+    "tokens": 429,
+    "server_error": 500,
+    "internal_error": 500,
+    "internal_server_error": 500,
+    "internalservererror": 500,
+    "api_error": 500,
+    "overloaded_error": 503,
+    "service_unavailable": 503,
+    "engine_overloaded": 503,
+    "timeout": 504,
+    "timeout_error": 504,
+}
+
+# How much of a peer's words goes into a message.
+_EXCERPT = 500
+
+
+class ErrorObject(msgspec.Struct, frozen=True):
+    """What an error says of itself, in whichever form it came."""
+
+    message: str
+    code: Any = None
+    type: Any = None
+    param: Any = None
+    body: Any = None
+
+
+def header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first field of that name (in lower case), or None."""
+    return next((value for key, value in headers if key.lower() == name), None)
+
+
+def request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """The reply's ``x-request-id``, or None."""
+    value = header(headers, b"x-request-id")
+    return None if value is None else value.decode("latin-1")
+
+
+def retry_after(headers: Sequence[tuple[bytes, bytes]], now: float | None = None) -> float | None:
+    """How many seconds the server asks to wait: ``retry-after-ms``, else ``Retry-After``.
+
+    RFC 9110 section 10.2.3: seconds or an HTTP date. A date counts from ``now`` (Unix time), else
+    from the reply's own ``Date``. None when absent or unreadable (nan, inf, rubbish); it may be
+    negative or huge: what to make of it is the retry policy's business.
+    """
+    for name, unit in ((b"retry-after-ms", 1000.0), (b"retry-after", 1.0)):
+        value = header(headers, name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value.decode("latin-1")) / unit
+        except ValueError:
+            at = parse_http_date(value) if unit == 1.0 else None
+            if now is None:
+                now = parse_http_date(header(headers, b"date") or b"")
+            if at is None or now is None:
+                continue
+            seconds = at - now
+        if math.isfinite(seconds):
+            return seconds
+    return None
+
+
+def error_object(value: Any, *, flat: bool = False) -> ErrorObject | None:
+    """The error that a decoded JSON document is or carries, or None.
+
+    ``flat``: the surroundings say that it is one (an error status, ``event: error``), so its own
+    fields are the error's when there is no ``error`` in it.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str) and flat:
+        return ErrorObject(value, body=value)
+    if not isinstance(value, dict):
+        return ErrorObject(_text(value), body=value) if flat and value else None
+    error = value.get("error")
+    if error:
+        if isinstance(error, dict):
+            return _from_fields(error)
+        message = error if isinstance(error, str) else _message(value)
+        return ErrorObject(message or _text(value), value.get("code"), value.get("error_type"), body=value)
+    if flat or value.get("object") == "error" or value.get("error_message"):
+        return _from_fields(value)
+    return None
+
+
+def _from_fields(value: dict[str, Any]) -> ErrorObject:
+    message = _message(value) or _text(value)
+    return ErrorObject(message, value.get("code"), value.get("type"), value.get("param"), body=value)
+
+
+def _message(value: dict[str, Any]) -> str:
+    for name in ("message", "error_message", "detail", "failed_generation", "msg"):
+        found = value.get(name)
+        if isinstance(found, str) and found:
+            return found
+        if found and not isinstance(found, (bool, int, float)):
+            return _text(found)
+    return ""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode("utf-8", "replace")
+
+
+def excerpt(text: str) -> str:
+    """The text, short enough for a message."""
+    text = text.strip()
+    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "..."
+
+
+def stream_error(error: ErrorObject, headers: Sequence[tuple[bytes, bytes]], context: Context) -> APIStatusError:
+    """The error for an error object that came with status 200."""
+    return _build(_status_of(error), error, headers, context, "the server reports an error in the reply")
+
+
+def _status_of(error: ErrorObject) -> int | None:
+    for name in (error.code, error.type):
+        if isinstance(name, str) and name.isdecimal() and len(name) == 3:
+            name = int(name)
+        if isinstance(name, int) and 400 <= name <= 599:
+            return name
+        if isinstance(name, str) and name.lower() in _STATUS_BY_NAME:
+            return _STATUS_BY_NAME[name.lower()]
+    return None
+
+
+def status_error(
+    status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, context: Context
+) -> APIStatusError | ProxyError:
+    """The error for a reply whose status is not 2xx. ``body``: as much of it as was kept."""
+    if status == 407:
+        # RFC 9110 section 15.5.8: only a proxy sends this.
+        return ProxyError(
+            f"the proxy {context.proxy or '(unknown)'} wants other credentials (407 Proxy Authentication "
+            "Required): put user and password into its URL, percent-encoded, as http://user:password@host:port",
+            proxy=context.proxy or None,
+            status_code=407,
+            transient=False,
+        )
+    try:
+        error = error_object(loads(body), flat=True) if body else None
+    except ValueError:
+        text = body.decode("utf-8", "replace")
+        error = ErrorObject(text, body=text)
+    return _build(status, error or ErrorObject(""), headers, context, f"status {status}")
+
+
+def _build(
+    status: int | None,
+    error: ErrorObject,
+    headers: Sequence[tuple[bytes, bytes]],
+    context: Context,
+    what: str,
+) -> APIStatusError:
+    cls: type[APIStatusError] = APIStatusError
+    advice = _ADVICE.get(status or 0, "")
+    if status is not None:
+        cls = _CLASSES.get(status, InternalServerError if status >= 500 else APIStatusError)
+        advice = advice or (_SERVER_ADVICE if status >= 500 else "")
+    details: dict[str, Any] = {}
+    if status is not None and 300 <= status <= 399:
+        cls = RedirectError
+        target = header(headers, b"location")
+        details["location"] = None if target is None else context.redact(target.decode("latin-1"))
+        advice = "It was not followed: use the final address as base_url."
+    if status == 401 and not context.key_given:
+        cls = MissingAuthError
+        advice = "No API key was given: pass api_key=, or set OPENAI_API_KEY."
+    identity = request_id(headers)
+    wait = retry_after(headers)
+    if wait is not None and wait > 0:
+        advice += f" The server asks to wait {wait:g} s."
+    words = context.redact(excerpt(error.message))
+    if details.get("location"):
+        words = f"redirected to {details['location']}" + (f": {words}" if words else "")
+    message = what + context.where(f"request id {identity}" if identity else "")
+    message += f": {words}" if words else ": no message in the reply"
+    if advice:
+        message = message.rstrip(".") + ". " + advice.strip()
+    return cls(
+        message,
+        status_code=status,
+        request_id=identity,
+        retry_after=wait,
+        body=context.redacted(error.body),
+        code=error.code,
+        type=error.type,
+        param=error.param,
+        headers=[(key.lower(), value) for key, value in headers],
+        **details,
+    )

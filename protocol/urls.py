@@ -1,0 +1,132 @@
+"""URLs: taken apart, joined, and refused when they hold what must not go into a request line.
+
+RFC 3986 for the syntax, RFC 9110 section 4.2 for http and https. (urllib.parse alone would silently
+drop line breaks and tabs, and let spaces through.)
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+import msgspec
+
+from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them.
+_ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\"<>\\^`{|}]")
+_HOST = re.compile(r"\A(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.%A-Za-z]+\])\Z")
+
+# What quote() leaves alone: RFC 3986's reserved characters and "%", which is an escape already.
+_SAFE = "%/:?#[]@!$&'()*+,;=~"
+
+
+class URL(msgspec.Struct, frozen=True):
+    """The parts of an http(s) URL that a connection and a request line need."""
+
+    scheme: str
+    host: str
+    """Lower case, ASCII (IDNA); an IPv6 address without its brackets."""
+    port: int
+    target: str
+    """Origin form (RFC 9112 section 3.2.1): path and query, at least "/"."""
+
+    @property
+    def authority(self) -> str:
+        """Host and port as the Host field has them: without the port that the scheme implies."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS.get(self.scheme) else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """RFC 6454: what two URLs must share to be of one origin."""
+        return self.scheme, self.host, self.port
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.target}"
+
+
+@functools.lru_cache(maxsize=256)
+def parse_url(url: str, name: str = "base_url") -> URL:
+    """Take an http(s) URL apart.
+
+    Raises `ConfigurationError`, which names the argument ``name`` and never repeats credentials, for
+    another scheme, a missing host, blanks or controls, credentials in the URL, a bad port.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{name} must be a str, not {type(url).__name__}")
+    if _ILLEGAL.search(url):
+        raise ConfigurationError(f"{name} holds a character that no URL may hold (a blank, a control, a quote)")
+    scheme, colon, _ = url.partition("://")
+    if not colon or scheme.lower() not in DEFAULT_PORTS:
+        raise ConfigurationError(f"{name} must begin with http:// or https://{_hint(url, colon)}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{name} is no valid URL: {error}") from None
+    if "@" in parts.netloc:
+        raise ConfigurationError(
+            f"{name} holds credentials: pass api_key=, or default_headers={{'Authorization': ...}}, instead"
+        )
+    host = _ascii_host(parts.hostname or "", name)
+    target = quote(parts.path or "/", safe=_SAFE)
+    if parts.query:
+        target += "?" + quote(parts.query, safe=_SAFE)
+    scheme = parts.scheme.lower()
+    return URL(scheme, host, port or DEFAULT_PORTS[scheme], target)
+
+
+def _hint(url: str, colon: str) -> str:
+    return "" if colon or "@" in url or len(url) > 200 else f" (did you mean 'http://{url}'?)"
+
+
+def _ascii_host(host: str, name: str) -> str:
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise ConfigurationError(f"the host in {name} is no valid international name") from None
+    bracketed = f"[{host}]" if ":" in host else host
+    if not host or not _HOST.match(bracketed):
+        raise ConfigurationError(f"{name} has no valid host")
+    return host.lower()
+
+
+def join_url(base: str, path: str, query: Mapping[str, object] | None = None, name: str = "base_url") -> str:
+    """The URL of ``path`` (such as "/chat/completions") under a base URL.
+
+    Slashes at the seam are made one; a query in the base (Azure's ``?api-version=``) stays, ``query``
+    is added to it, its values win. A base that already ends in the path is used as it is. Raises what
+    `parse_url` raises.
+    """
+    url = parse_url(base, name)
+    head, _, held = url.target.partition("?")
+    head = head.rstrip("/")
+    if not head.endswith(path):
+        head += path
+    pairs = [pair for pair in held.split("&") if pair]
+    if query:
+        given = {key: value for key, value in query.items() if value is not None}
+        pairs = [pair for pair in pairs if pair.partition("=")[0] not in given]
+        pairs.append(urlencode(given, doseq=True))
+    target = head + ("?" + "&".join(pairs) if pairs else "")
+    return str(URL(url.scheme, url.host, url.port, target))
+
+
+def same_origin_target(url: str, location: str) -> str | None:
+    """Where a ``Location`` leads, if that is the same origin; else None (RFC 9110 section 10.2.2)."""
+    try:
+        target = urljoin(url, location)
+        if parse_url(target, "Location").origin == parse_url(url).origin:
+            return target.partition("#")[0]
+    except (ConfigurationError, ValueError):
+        pass
+    return None
