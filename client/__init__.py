@@ -1,5 +1,97 @@
-"""deltawire: LLM chat APIs, streamed through proxies, sync and async, on pure state machines."""
+"""deltawire: LLM chat APIs, streamed through proxies, sync and async, on pure state machines.
+
+``from deltawire import Client, AsyncClient``. The machines: ``deltawire.protocol``. The transports:
+``deltawire.transports``. A server and a proxy to test with: ``deltawire.testing``.
+"""
+
+from deltawire.protocol import (
+    APIError,
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ConfigurationError,
+    ConflictError,
+    ConnectError,
+    DeltawireError,
+    EmptyReplyError,
+    InternalServerError,
+    LimitExceededError,
+    Limits,
+    MalformedEventError,
+    Message,
+    MissingAuthError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProxyError,
+    RateLimitError,
+    ReadError,
+    RedirectError,
+    RetryNoProviderError,
+    RetryPolicy,
+    RetryProviderError,
+    StreamError,
+    Timeout,
+    TimeoutError,
+    TransportError,
+    TruncatedStreamError,
+    UnexpectedReplyError,
+    UnprocessableEntityError,
+    UsageError,
+    accumulate,
+)
 
 from ._version import __version__
+from .client import AsyncCall, AsyncClient, AsyncStreamCall, Client
+from .parameters import Messages
+from .parsing import aparse_stream, parse_stream
+from .streams import AsyncStream, Stream
 
-__all__ = ["__version__"]
+__all__ = [
+    "APIError",
+    "APIStatusError",
+    "AsyncCall",
+    "AsyncClient",
+    "AsyncStream",
+    "AsyncStreamCall",
+    "AuthenticationError",
+    "BadRequestError",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "Client",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectError",
+    "DeltawireError",
+    "EmptyReplyError",
+    "InternalServerError",
+    "LimitExceededError",
+    "Limits",
+    "MalformedEventError",
+    "Message",
+    "Messages",
+    "MissingAuthError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ProxyError",
+    "RateLimitError",
+    "ReadError",
+    "RedirectError",
+    "RetryNoProviderError",
+    "RetryPolicy",
+    "RetryProviderError",
+    "Stream",
+    "StreamError",
+    "Timeout",
+    "TimeoutError",
+    "TransportError",
+    "TruncatedStreamError",
+    "UnexpectedReplyError",
+    "UnprocessableEntityError",
+    "UsageError",
+    "__version__",
+    "accumulate",
+    "aparse_stream",
+    "parse_stream",
+]

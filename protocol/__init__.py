@@ -63,7 +63,7 @@ from .errors import (
 )
 from .events import Event, StreamEnded, StreamFailed
 from .limits import Limits
-from .proxy import Proxy, choose_proxy
+from .proxy import HTTPConnect, Proxy, TunnelFailed, TunnelOpened, absolute_form, choose_proxy
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
 from .retry import GiveUp, Outcome, RetryPolicy, Send, Sleep, attempts, is_retryable
@@ -97,6 +97,7 @@ __all__ = [
     "Event",
     "Function",
     "GiveUp",
+    "HTTPConnect",
     "HTTPRequest",
     "InternalServerError",
     "LimitExceededError",
@@ -136,10 +137,13 @@ __all__ = [
     "TopLogprob",
     "TransportError",
     "TruncatedStreamError",
+    "TunnelFailed",
+    "TunnelOpened",
     "UnexpectedReplyError",
     "UnprocessableEntityError",
     "Usage",
     "UsageError",
+    "absolute_form",
     "accumulate",
     "attempts",
     "choose_proxy",

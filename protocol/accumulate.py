@@ -29,6 +29,7 @@ from .chunks import (
     Message,
     ToolCall,
     Usage,
+    has_content,
 )
 from .objects import with_extra
 
@@ -233,7 +234,7 @@ class Accumulator:
     With ``extras=False`` vendor fields are left out, which spares decoding every payload twice.
     """
 
-    __slots__ = ("_choices", "_extra", "_extras", "_first", "_last", "_usage", "texts")
+    __slots__ = ("_choices", "_extra", "_extras", "_first", "_last", "_usage", "contents", "texts")
 
     def __init__(self, *, extras: bool = True) -> None:
         self._extras = extras
@@ -241,6 +242,8 @@ class Accumulator:
         # The content of each choice so far. A reader may append here itself what comes in a chunk
         # that holds one choice and nothing but its text: nearly all chunks do.
         self.texts: dict[int, list[str]] = {}
+        # How many chunks had content; see `has_content`.
+        self.contents = 0
         self._extra: dict[str, Any] = {}
         # The first chunk that has an id (Azure's first one has none) names the reply.
         self._first: ChatCompletionChunk | None = None
@@ -265,6 +268,7 @@ class Accumulator:
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Fold one chunk in."""
         self._last = chunk
+        self.contents += has_content(chunk)
         for choice in chunk.choices:
             parts = self._parts(choice.index)
             delta = choice.delta

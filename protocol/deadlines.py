@@ -88,6 +88,11 @@ class Deadlines:
         at = min(self._at, self._total_at)
         return None if at == math.inf else max(at - now, 0.0)
 
+    def remaining_after_connect(self, now: float) -> float | None:
+        """What ``remaining`` would say if the connection stood now."""
+        at = min(_after(now, self._timeout.first_content), self._total_at)
+        return None if at == math.inf else max(at - now, 0.0)
+
     def error(self, where: str = "") -> TimeoutError:
         """The error for the deadline that comes first: call it when that has passed."""
         name = "total" if self._total_at <= self._at else self._phase

@@ -1,4 +1,4 @@
-"""Which proxy a URL goes through. Pure: the environment comes in as a mapping.
+"""Which proxy a URL goes through, and how to speak to it. Pure: the environment comes in as a mapping.
 
 There is no standard for the environment variables; this follows curl ("Environment" in its manual) and
 what requests and Go do alike: the scheme's own variable, then ALL_PROXY; lower case before upper case;
@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, ProxyError
+from .request import HTTPRequest
 from .urls import URL, parse_url
 
 if TYPE_CHECKING:
@@ -198,3 +199,106 @@ def _in_network(host: str, network: str) -> bool:
         return ipaddress.ip_address(host) in ipaddress.ip_network(network.replace("[", "").replace("]", ""), False)
     except (ValueError, TypeError):
         return False
+
+
+class TunnelOpened(msgspec.Struct, frozen=True):
+    """The tunnel stands: what is sent from now on reaches the target."""
+
+    trailing: bytes
+    """What the target has sent already, after the proxy's answer."""
+
+
+class TunnelFailed(msgspec.Struct, frozen=True):
+    """There is no tunnel."""
+
+    error: ProxyError
+
+
+TunnelEvent = TunnelOpened | TunnelFailed
+
+
+class HTTPConnect:
+    """The handshake for a tunnel through an HTTP proxy: CONNECT, RFC 9110 section 9.3.6.
+
+    Send `data_to_send`, then feed `receive` what comes, until it gives the one event: `TunnelOpened` or
+    `TunnelFailed`. It stays bounded: no proxy needs more than 64 KiB to say yes or no.
+    """
+
+    _LONGEST_HEAD = 64 * 1024
+
+    __slots__ = ("_buffer", "_done", "_proxy", "_request", "_target")
+
+    def __init__(self, host: str, port: int, proxy: Proxy, *, user_agent: str = "deltawire") -> None:
+        self._proxy = proxy
+        # The authority form always names the port (RFC 9112 section 3.2.3).
+        self._target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        head = [f"CONNECT {self._target} HTTP/1.1", f"Host: {self._target}", f"User-Agent: {user_agent}"]
+        if proxy.authorization is not None:
+            head.append(f"Proxy-Authorization: {proxy.authorization.decode('ascii')}")
+        self._request = "\r\n".join([*head, "", ""]).encode("ascii")
+        self._buffer = bytearray()
+        self._done = False
+
+    def data_to_send(self) -> bytes:
+        """The request, once; b"" after that."""
+        request, self._request = self._request, b""
+        return request
+
+    def receive(self, data: bytes) -> list[TunnelEvent]:
+        """Bytes from the proxy have come."""
+        if self._done:
+            return []
+        # The end of the head may straddle the seam by three bytes; nothing before that is searched again.
+        start = max(len(self._buffer) - 3, 0)
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n", start)
+        if end < 0:
+            if len(self._buffer) > self._LONGEST_HEAD:
+                return self._fail("sends a head that does not end")
+            return []
+        head, rest = bytes(self._buffer[:end]), bytes(self._buffer[end + 4 :])
+        version, _, after = head.partition(b"\r\n")[0].partition(b" ")
+        code, _, reason = after.partition(b" ")
+        if not version.startswith(b"HTTP/1.") or len(code) != 3 or not code.isdigit():
+            return self._fail(f"does not answer in HTTP: {head[:100]!r}")
+        status = int(code)
+        if 100 <= status < 200:
+            self._buffer.clear()
+            return self.receive(rest)
+        if 200 <= status < 300:
+            self._done = True
+            return [TunnelOpened(rest)]
+        words = " ".join(reason.decode("latin-1").split())
+        if status == 407:
+            return self._fail(
+                f"wants other credentials (407 {words}): put user and password into its URL, percent-encoded, "
+                "as http://user:password@host:port",
+                status=status,
+                transient=False,
+            )
+        return self._fail(f"refused to open a tunnel to {self._target} ({status} {words})", status=status)
+
+    def end(self) -> list[TunnelEvent]:
+        """The proxy has closed the connection. Idempotent."""
+        return [] if self._done else self._fail(f"closed the connection instead of opening a tunnel to {self._target}")
+
+    def fail(self, error: Exception) -> list[TunnelEvent]:
+        """The connection to the proxy broke, or took too long. Idempotent."""
+        return [] if self._done else self._fail(f"failed while opening a tunnel to {self._target}: {error}")
+
+    def _fail(self, what: str, *, status: int | None = None, transient: bool = True) -> list[TunnelEvent]:
+        self._done = True
+        self._buffer.clear()
+        proxy = self._proxy.url
+        error = ProxyError(f"the proxy {proxy} {what}", proxy=proxy, status_code=status, transient=transient)
+        return [TunnelFailed(error)]
+
+
+def absolute_form(request: HTTPRequest, proxy: Proxy) -> HTTPRequest:
+    """An http request as a proxy takes it, without a tunnel: its target is the whole URL (RFC 9112 section
+    3.2.2: send ``request.url`` in the request line), and Proxy-Authorization is among its fields."""
+    if proxy.authorization is None:
+        return request
+    return HTTPRequest(
+        request.method, request.url, (*request.headers, (b"proxy-authorization", proxy.authorization)), request.body
+    )

@@ -121,6 +121,11 @@ class Reply:
         """The reply's ``x-request-id``, or None."""
         return request_id(self.headers)
 
+    @property
+    def contents(self) -> int:
+        """How many chunks with content have come. It alone ends retrying and re-arms deadlines."""
+        return self._accumulator.contents
+
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[Event]:
         """The head has come: its status, and its header fields as h11 and httpcore give them.
 

@@ -52,6 +52,10 @@ class HTTPRequest(msgspec.Struct, frozen=True):
         """The URL, taken apart."""
         return parse_url(self.url)
 
+    def to(self, url: str) -> HTTPRequest:
+        """The same request, sent to another URL of the same origin."""
+        return HTTPRequest(self.method, url, self.headers, self.body)
+
     def __repr__(self) -> str:
         shown = [(name, b"***" if name in _SECRET_FIELDS else value) for name, value in self.headers]
         return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes)"

@@ -73,9 +73,7 @@ def test_chat_vector(vector: Dict) -> None:
     seen["terminated"] = result["terminated"]
     seen["role"], seen["refusal"] = first.get("role"), first.get("refusal")
     seen["logprobs"] = [[item["token"], item["logprob"]] for item in first.get("logprobs", [])]
-    seen["choices"] = [
-        {key: item[key] for key in ("index", "text", "finish_reason")} for item in result["choices"]
-    ]
+    seen["choices"] = [{key: item[key] for key in ("index", "text", "finish_reason")} for item in result["choices"]]
     wanted = {key: value for key, value in expect.items() if key not in ("error", "final_reply")}
     assert {key: seen[key] for key in wanted} == wanted
     error = expect["error"]
@@ -107,8 +105,7 @@ def test_every_recording_is_a_pair() -> None:
 def test_four_recordings_hold_two_responses() -> None:
     twice = [name for name, results in derive().items() if len(results) == 2]
     assert twice == [
-        f"{server}.12i-keepalive-two"
-        for server in ("A-llamacpp", "B-litellm-mock", "D-aimock", "F-openai-mock-api")
+        f"{server}.12i-keepalive-two" for server in ("A-llamacpp", "B-litellm-mock", "D-aimock", "F-openai-mock-api")
     ]
 
 
@@ -252,9 +249,7 @@ def test_llmock_teapot() -> None:
 def test_openai_mock_api_tools_without_index_as_plain_text() -> None:
     got = choice("F-openai-mock-api.04a-tools-stream")
     assert got["finish_reason"] == "stop"
-    assert got["tool_calls"] == [
-        {"id": "call_abc", "name": "get_weather", "arguments": '{"city": "Paris 東京"}'}
-    ]
+    assert got["tool_calls"] == [{"id": "call_abc", "name": "get_weather", "arguments": '{"city": "Paris 東京"}'}]
 
 
 @pytest.mark.parametrize(
@@ -333,8 +328,6 @@ def test_verdicts(body: bytes, content_type: str, verdict: str) -> None:
 
 
 def test_arguments_given_as_an_object() -> None:
-    body = (
-        b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a": "\xc3\xa9"}}}]}}]}'
-    )
+    body = b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a": "\xc3\xa9"}}}]}}]}'
     calls = read_body(body, "application/json")["choices"][0]["tool_calls"]
     assert calls == [{"id": None, "name": "f", "arguments": '{"a":"é"}'}]

@@ -65,6 +65,8 @@ class OpenAIEvents:
         text. `astuple` because attribute access is slow on classes that have a ``__getattr__``.
         """
         texts = self._accumulator.texts
+        contents = 0
+        signal: Signal | None = None
         odd = self._halves is not None or event == b"error"
         for data in payloads:
             try:
@@ -73,13 +75,13 @@ class OpenAIEvents:
                 signal = self._read_odd(data, event, into)
                 odd = odd or self._halves is not None
                 if signal is not None:
-                    return signal
+                    break
                 continue
             _, choices, _, _, kind, _, _, usage, error = astuple(chunk)
             if odd or usage is not None or error is not None or kind != _CHUNK or len(choices) != 1:
                 signal = self._take(chunk, data, event, into)
                 if signal is not None:
-                    return signal
+                    break
                 continue
             choice = choices[0]
             delta, index, finish_reason, logprobs = astuple(choice)
@@ -94,7 +96,10 @@ class OpenAIEvents:
                 self._accumulator.add(chunk)
             else:
                 texts[index].append(content)
-        return None
+                if content:
+                    contents += 1
+        self._accumulator.contents += contents
+        return signal
 
     def _take(self, chunk: ChatCompletionChunk, data: bytes, event: bytes, into: list[Any]) -> Signal | None:
         """A chunk that is not of the usual shape."""

@@ -1,0 +1,134 @@
+"""What streaming calls give: iterators of chunks that close their connection for certain."""
+
+from __future__ import annotations
+
+import collections
+import weakref
+from typing import TYPE_CHECKING
+
+from deltawire.protocol import ChatCompletionChunk, StreamFailed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from deltawire.protocol import ChatCompletion, Event
+    from deltawire.transports import AsyncExchange, Exchange
+
+    from .calls import Attempt
+
+
+class _Reading:
+    """What both kinds of stream know of their reply."""
+
+    def __init__(self, attempt: Attempt, retries_taken: int) -> None:
+        self._reply = attempt.reply
+        self._events: collections.deque[Event] = collections.deque(attempt.events)
+        attempt.events = []
+        self._over = False
+        self.retries_taken = retries_taken
+        """How many attempts failed before this one."""
+
+    @property
+    def request_id(self) -> str | None:
+        """The reply's ``x-request-id``, or None."""
+        return self._reply.request_id
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The reply's header fields."""
+        return self._reply.headers
+
+    def partial(self) -> ChatCompletion | None:
+        """What has arrived so far, as a completion (without vendor fields); None for nothing."""
+        return self._reply.partial()
+
+
+class Stream(_Reading):
+    """An iterator of chunks. Iterating on after a ``break`` continues.
+
+    The connection goes back to the pool, or is closed, with the last chunk, with ``close()``, at the end of a
+    ``with`` block, or with the last reference. Iterating raises what the reply fails with; chunks that came
+    before are delivered first.
+    """
+
+    def __init__(self, attempt: Attempt, exchange: Exchange, owner: object, retries_taken: int) -> None:
+        super().__init__(attempt, retries_taken)
+        self._exchange = exchange
+        # Keeps the client's connections open as long as the stream is read.
+        self._owner = owner
+        self._finalizer = weakref.finalize(self, exchange.abandon)
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> ChatCompletionChunk:
+        if self._over:
+            raise StopIteration
+        while not self._events:
+            self._events += self._exchange.next_events()
+        event = self._events.popleft()
+        if isinstance(event, ChatCompletionChunk):
+            return event
+        self.close()
+        if isinstance(event, StreamFailed):
+            raise event.error
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the reply and free its connection. Idempotent; iterating ends after it."""
+        self._over = True
+        self._events.clear()
+        self._exchange.close()
+        self._finalizer.detach()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncStream(_Reading):
+    """As `Stream`, for ``async for`` and ``async with``. Cancelling a wait closes the connection."""
+
+    def __init__(self, attempt: Attempt, exchange: AsyncExchange, owner: object, retries_taken: int) -> None:
+        super().__init__(attempt, retries_taken)
+        self._exchange = exchange
+        self._owner = owner
+        self._finalizer = weakref.finalize(self, exchange.abandon)
+
+    def __aiter__(self) -> AsyncStream:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        if self._over:
+            raise StopAsyncIteration
+        while not self._events:
+            self._events += await self._exchange.next_events()
+        event = self._events.popleft()
+        if isinstance(event, ChatCompletionChunk):
+            return event
+        await self.aclose()
+        if isinstance(event, StreamFailed):
+            raise event.error
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the reply and free its connection. Idempotent; iterating ends after it."""
+        self._over = True
+        self._events.clear()
+        await self._exchange.aclose()
+        self._finalizer.detach()
+
+    # The OpenAI SDK's name.
+    close = aclose
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,39 @@
+"""A chat server and a proxy on this machine, to test a program that talks to language models.
+
+Both run in a thread of their own, so they serve sync, asyncio and trio programs alike; both do by
+themselves what a good server does, and on request what a bad one does. A test plans the answers, runs
+the program, and reads what arrived::
+
+    from deltawire.testing import Answer, ChatServer
+
+    def test_it_asks_again_when_it_is_told_to_wait():
+        with ChatServer(tokens=["Hello", " there"]) as server:
+            server.plan(Answer.error(429, "Slow down.", retry_after=0.01))
+
+            assert my_program.ask("Hi", base_url=server.url) == "Hello there"
+
+            first, second = server.wait_requests(2)
+            assert first.status == 429
+            assert second.json()["messages"][-1]["content"] == "Hi"
+
+    def test_it_survives_a_reply_that_breaks_off():
+        with ChatServer() as server:
+            server.plan(Answer(tokens=["Hel"], finish_reason=None, done=False, ending="reset"))
+            ...
+
+    def test_it_hangs_up_when_the_user_loses_patience():
+        with ChatServer(pace=0.1) as server:
+            ...
+            assert server.wait_outcome(0) == "client-closed"
+
+What waits (`wait_requests`, `wait_outcome`, `wait_closed`) is told by the server, it does not poll, and
+on a time-out raises ``TimeoutError`` with the log. These calls block: an async test makes them in a
+thread. `ProxyServer` stands between: hand its `url` to the program as the proxy, then read `requests`.
+"""
+
+from .answers import Answer
+from .proxy import ProxyServer
+from .records import ProxiedRequest, RecordedRequest
+from .server import ChatServer
+
+__all__ = ["Answer", "ChatServer", "ProxiedRequest", "ProxyServer", "RecordedRequest"]

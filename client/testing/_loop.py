@@ -1,0 +1,337 @@
+"""What both servers are built on: an event loop in a thread of its own, and the ends of its connections.
+
+Theory
+------
+Two worlds meet here, and each datum belongs to one of them.
+
+*   The loop's thread owns every socket, connection and task. Nobody else touches them.
+*   The log (requests, counters, outcomes) is written by the loop's thread alone and read by any. Every
+    change that somebody may wait for is made under one `threading.Condition`, so a waiting caller
+    sleeps until it is told, and what it tests cannot change while it looks.
+
+A service is stopped, starting or running. `start` returns when the port is bound, or raises what
+binding raised; `stop` returns when the thread has ended. In between, the loop's one main task waits
+for the word to stop; it then stops listening, aborts every connection, cancels every other task and
+goes on doing so until none of either is left. Only then does the loop close, so nothing is left for
+the garbage collector to complain about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, TypeVar
+
+# A thousand clients may connect at once; asyncio's own default of 100 would make them retry for seconds.
+_BACKLOG = 4096
+
+# How many seconds to wait when the system has no descriptor for a connection.
+_ACCEPT_AGAIN = 1.0
+
+# How long, in seconds, a connection that we close may go on sending before it is cut off.
+_LINGER = 1.0
+
+# SO_LINGER switched on with a time of zero: closing the socket sends RST in place of FIN.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+# In how many turns of the loop a connection that was just accepted is surely set up: its task begins, its
+# transport reports to the TLS protocol, that begins the handshake; and one to spare.
+_BEGIN = 4
+
+# A time-out shows the end of the log; more would hide the message.
+_LOG_LINES = 30
+
+S = TypeVar("S", bound="Service")
+
+
+class Peer(asyncio.Protocol):
+    """One end of one TCP connection, known to its service from its first moment to its last.
+
+    Subclasses say what the bytes mean; this says how a connection ends, of which there are four ways:
+    `close` (what was written arrives, then FIN), `linger` (the same, against a peer that is still
+    sending), `reset` (RST) and `abort` (the system's choice, at once).
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, service: Service, number: int) -> None:
+        self.service = service
+        self.number = number
+        """Which of the service's accepted connections this is, from 1; 0 for one it opened itself."""
+        self.lingering = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        # Paced events are small writes; Nagle's algorithm would hold each until the last is acknowledged.
+        self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.service._opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.service._closed(self)
+
+    def close(self) -> None:
+        """Send what is written, then FIN."""
+        self.transport.close()
+        if not self.transport.can_write_eof():
+            self._set_deadline()  # TLS, whose closing message asks for an answer
+
+    def linger(self) -> None:
+        """Send what is written, then FIN, and throw away what still comes until the peer has ended too.
+
+        Closing a socket that holds unread bytes sends RST, and that may overtake the answer.
+        """
+        self.lingering = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._set_deadline()
+        else:
+            self.close()
+
+    def reset(self) -> None:
+        """Send RST. What the peer has not received by now it never will."""
+        if not self.transport.is_closing():
+            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.transport.abort()
+
+    def abort(self) -> None:
+        """Drop the connection, with whatever was still to be written."""
+        self.transport.abort()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
+
+    def _socket(self) -> socket.socket:
+        sock: socket.socket = self.transport.get_extra_info("socket")
+        return sock
+
+
+class Service:
+    """A server in a thread: the part of `ChatServer` and `ProxyServer` that is the same."""
+
+    def __init__(self, *, host: str, port: int, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._wanted = (host, port)
+        self._ssl_context = ssl_context
+        self._lifecycle = threading.Lock()  # held while starting or stopping
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked: asyncio.Event | None = None
+        self._bound: int | None = None
+        self._changed = threading.Condition()  # guards the log; see the theory
+        self._accepted = 0
+        self._peers: set[Peer] = set()
+        self._adopting: set[asyncio.Task[None]] = set()
+
+    # Life
+
+    def start(self: S) -> S:
+        """Bind the port and begin to serve; returns the server itself. Does nothing if it runs already.
+
+        Raises ``OSError`` if the port cannot be bound. A stopped server may be started again; it keeps
+        its log, and gets a new port if it was made with port 0.
+        """
+        with self._lifecycle:
+            if self._thread is None:
+                family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+                listener = socket.create_server(self._wanted, family=family, backlog=_BACKLOG)
+                try:
+                    self._begin(listener)
+                except BaseException:  # no thread, no loop, or the caller was interrupted
+                    self._end_thread()
+                    listener.close()
+                    raise
+        return self
+
+    def stop(self) -> None:
+        """Stop serving: drop every connection, end the thread, return when it has ended. May be repeated."""
+        with self._lifecycle:
+            self._end_thread()
+
+    def __enter__(self: S) -> S:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return self._wanted[0]
+
+    @property
+    def port(self) -> int:
+        """The port it listens on. Raises ``RuntimeError`` unless it runs."""
+        if self._bound is None:
+            raise RuntimeError(f"{type(self).__name__} has no port before it is started; call start() or use `with`")
+        return self._bound
+
+    @property
+    def open_connections(self) -> int:
+        """How many TCP connections from clients are open now."""
+        with self._changed:
+            return self._count_open()
+
+    def wait_closed(self, timeout: float = 5.0) -> None:
+        """Wait until no connection is open. Raises ``TimeoutError`` after `timeout` seconds."""
+        self._wait(lambda: not self._peers, "the end of every connection", timeout)
+
+    # For the caller's threads
+
+    def _netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def _wait(self, ready: Callable[[], bool], what: str, timeout: float) -> None:
+        with self._changed:
+            if not self._changed.wait_for(ready, timeout):
+                raise TimeoutError(f"waited {timeout:g} s for {what}. {self._log()}")
+
+    def _log(self) -> str:
+        """What has happened so far, for a message. The caller holds the lock."""
+        entries = self._entries()
+        lines = [f"{len(entries)} requests so far, {self._count_open()} connections open"]
+        if len(entries) > _LOG_LINES:
+            lines.append(f"  ... {len(entries) - _LOG_LINES} earlier ones")
+        first = max(0, len(entries) - _LOG_LINES)
+        lines += (f"  [{index}] {entries[index]!r}" for index in range(first, len(entries)))
+        return "\n".join(lines)
+
+    def _entries(self) -> list[Any]:
+        raise NotImplementedError
+
+    def _count_open(self) -> int:
+        return sum(peer.number > 0 for peer in self._peers)
+
+    def _begin(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        started: Future[None] = Future()
+        # Not a daemon: a forgotten stop() shall be seen, not hidden by the end of the program.
+        name = f"deltawire.testing {type(self).__name__}"
+        thread = threading.Thread(target=self._run, args=(listener, started), name=name, daemon=False)
+        thread.start()
+        self._thread = thread
+        try:
+            started.result()
+        except BaseException:
+            futures.wait([started])  # only a loop that has begun can be told to stop
+            raise
+        self._bound = listener.getsockname()[1]
+
+    def _end_thread(self) -> None:
+        thread, loop, asked = self._thread, self._loop, self._stop_asked
+        if thread is None:
+            return
+        if loop is not None and asked is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(asked.set)
+        thread.join()
+        self._thread = self._loop = self._stop_asked = self._bound = None
+
+    # In the loop's thread
+
+    def _opened(self, peer: Peer) -> None:
+        with self._changed:
+            self._peers.add(peer)
+            self._changed.notify_all()
+
+    def _closed(self, peer: Peer) -> None:
+        with self._changed:
+            self._peers.discard(peer)
+            self._changed.notify_all()
+
+    def _connect(self) -> Peer:
+        """Make the end of the connection that was just accepted."""
+        with self._changed:
+            self._accepted += 1
+        return self._peer(self._accepted)
+
+    def _peer(self, number: int) -> Peer:
+        raise NotImplementedError
+
+    def _run(self, listener: socket.socket, started: Future[None]) -> None:
+        try:
+            # No debug mode, whatever the program runs in: it warns of slow callbacks, which under a
+            # thousand streams are no news, and of handshakes that a test makes fail on purpose.
+            asyncio.run(self._main(listener, started), debug=False)
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    async def _main(self, listener: socket.socket, started: Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop, self._stop_asked = loop, asyncio.Event()
+        try:
+            self._listen(listener)
+            started.set_result(None)
+            await self._stop_asked.wait()
+        finally:
+            loop.remove_reader(listener)
+            listener.close()
+            await self._drop_all()
+
+    # Accepting is done here and not by `loop.create_server`, which leaks the connections that it accepted
+    # in the turn in which it is closed.
+
+    def _listen(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(_BACKLOG):
+            try:
+                sock, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptors left, most likely; trying again at once would not help
+                loop.call_exception_handler({"message": f"{self!r} cannot accept", "exception": error})
+                loop.remove_reader(listener)
+                loop.call_later(_ACCEPT_AGAIN, self._listen, listener)
+                return
+            task = loop.create_task(self._adopt(sock))
+            self._adopting.add(task)  # the loop itself would not keep it from being collected
+            task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, sock, ssl=self._ssl_context)
+        except OSError:
+            pass  # the client went, or they did not agree on TLS; the client knows
+
+    async def _drop_all(self) -> None:
+        """End every connection and task; returns when none is left."""
+        # A connection accepted in this very turn is held by a task that has not begun: cancelled now it never
+        # would, and its socket would leak. Nor does asyncio's TLS close a connection it has not begun with.
+        await _turns(_BEGIN)
+        while True:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for peer in tuple(self._peers):
+                peer.abort()
+            for task in tasks:
+                task.cancel()
+            # A transport reports its end in a later turn, so this takes a few and no more.
+            await _turns(1)
+            if not tasks and not self._peers:
+                break
+        await _turns(_BEGIN)
+
+
+async def _turns(count: int) -> None:
+    """Let the loop go round."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,0 +1,79 @@
+"""Closing what was not closed: on the event loop's own time, from code that can't await.
+
+Two things end without anybody awaiting their end: a stream that is dropped (a `weakref.finalize` runs, in
+the middle of who knows what), and an event loop whose program never closed its client. For the first,
+`Runner.spawn` hands the closing to a task of the loop. For the second there is one hook that asyncio.run
+and trio.run both honour before they close their loop: they finalise the async generators that are still
+suspended. So one sits there, per loop, with the closing in its ``finally``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    Closing = Callable[[], Awaitable[None]]
+
+
+class Runner:
+    """The event loop that runs now, as something to hand work to later, from anywhere."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keeper: AsyncGenerator[None, None] | None = None
+        trio: Any = sys.modules.get("trio")
+        self._trio: Any = trio if trio is not None and trio.lowlevel.in_trio_run() else None
+        self._loop: Any = self._trio.lowlevel.current_trio_token() if self._trio else asyncio.get_running_loop()
+
+    def spawn(self, closing: Closing) -> None:
+        """Run it as a task of the loop, soon; not at all if the loop is over."""
+        if self._trio is not None:
+            with contextlib.suppress(self._trio.RunFinishedError):
+                self._loop.run_sync_soon(self._spawn_trio, closing)
+        else:
+            # RuntimeError: the loop is closed, and its sockets with it.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._spawn_asyncio, closing)
+
+    def _spawn_trio(self, closing: Closing) -> None:
+        # RuntimeError: the run is past its last tasks.
+        with contextlib.suppress(RuntimeError):
+            self._trio.lowlevel.spawn_system_task(_quietly, closing)
+
+    def _spawn_asyncio(self, closing: Closing) -> None:
+        task = self._loop.create_task(_quietly(closing))
+        # The loop holds its tasks weakly.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def at_end(self, closing: Closing) -> None:
+        """See that this runs before the loop ends."""
+        self._keeper = self._keep(closing)
+        await self._keeper.__anext__()
+
+    async def forget(self) -> None:
+        """What `at_end` was told has been done already."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def _keep(self, closing: Closing) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await _quietly(closing)
+            if self._tasks:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _quietly(closing: Closing) -> None:
+    # Nobody is there to hear of a socket that fails to close.
+    with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
+        await closing()
