@@ -107,7 +107,7 @@ class ServerConnection(Peer):
                     self._head = event
                     if self._http.they_are_waiting_for_100_continue:
                         go_on = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
-                        self.transport.write(self._http.send(go_on))
+                        self.write(self._http.send(go_on))
                 elif type(event) is h11.Data:
                     self._size += len(event.data)
                     if self._size > MAX_BODY:
@@ -134,7 +134,7 @@ class ServerConnection(Peer):
         reply = self.service._rejection(status, message)
         method = "GET" if self._head is None else self._head.method.decode("ascii")
         for frame in frames(reply, self._http, method):
-            self.transport.write(frame.data)
+            self.write(frame.data)
         self.linger()
 
     # Writing
@@ -169,7 +169,7 @@ class ServerConnection(Peer):
         # Noted first: whoever has the token in hand finds it in the log.
         record.sent.extend([time.monotonic()] * frame.tokens)
         if frame.data:
-            self.transport.write(frame.data)
+            self.write(frame.data)
 
     def _after(self, record: RecordedRequest, reply: Reply, cut: bool) -> None:
         """End the exchange as the reply says. Nothing is left in the transport's buffer."""

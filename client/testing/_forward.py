@@ -73,7 +73,7 @@ class ClientSide(Peer):
             return
         if self._tunnelling:
             assert self._upstream is not None
-            self._upstream.transport.write(data)
+            self._upstream.write(data)
             return
         self._http.receive_data(data)
         self._pump()
@@ -168,11 +168,11 @@ class ClientSide(Peer):
         assert self._record is not None
         self._record.status = 200
         established = h11.Response(status_code=200, headers=[], reason="Connection established")
-        self.transport.write(self._http.send(established))
+        self.write(self._http.send(established))
         self._tunnelling = True
         early, _ = self._http.trailing_data
         if early:
-            upstream.transport.write(early)
+            upstream.write(early)
         upstream.open_tunnel()
 
     def _refuse_now_if_awaited(self) -> None:
@@ -188,10 +188,10 @@ class ClientSide(Peer):
         if self._http.their_state in (h11.SEND_BODY, h11.ERROR):
             headers.append(_CLOSE)
         head = h11.Response(status_code=reply.status, headers=headers, reason=reply.reason)
-        self.transport.write(self._http.send(head))
+        self.write(self._http.send(head))
         is_head = self._record is not None and self._record.method == "HEAD"
         if not is_head and reply.status not in (204, 304):
-            self.transport.write(self._http.send(h11.Data(data=reply.body)))
+            self.write(self._http.send(h11.Data(data=reply.body)))
         self._http.send(h11.EndOfMessage())
         self._next()
 
@@ -222,7 +222,7 @@ class ClientSide(Peer):
         headers = [*strip_hop_by_hop(head.headers), _VIA]
         if type(head) is h11.InformationalResponse:
             if self._http.their_http_version != b"1.0":
-                self.transport.write(self._http.send(_same(head, headers)))
+                self.write(self._http.send(_same(head, headers)))
             return
         self._record.status = head.status_code
         names = {name for name, _ in head.headers}
@@ -233,14 +233,14 @@ class ClientSide(Peer):
             self._end_is_silent = has_body and self._http.their_http_version == b"1.0"
         if has_body and not chunked and not has_length:
             self._ends_with_connection = True
-            self.transport.write(plain_head(head.status_code, headers, bytes(head.reason)))
+            self.write(plain_head(head.status_code, headers, bytes(head.reason)))
         else:
-            self.transport.write(self._http.send(_same(head, headers)))
+            self.write(self._http.send(_same(head, headers)))
 
     def forward_data(self, data: bytes) -> None:
         """Hand on a part of the body."""
         framed = data if self._ends_with_connection else self._http.send(h11.Data(data=data))
-        self.transport.write(framed)
+        self.write(framed)
 
     def finish_reply(self) -> None:
         """The reply is complete: mark its end, and go on with the next request."""
@@ -248,7 +248,7 @@ class ClientSide(Peer):
         if self._ends_with_connection:
             self.close()
             return
-        self.transport.write(self._http.send(h11.EndOfMessage()))
+        self.write(self._http.send(h11.EndOfMessage()))
         self.transport.resume_reading()  # upstream may have stopped it
         self._next()
         self._pump()
@@ -290,13 +290,13 @@ class UpstreamSide(Peer):
 
     def send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
         """Send a part of the request."""
-        self.transport.write(self._http.send(event))
+        self.write(self._http.send(event))
 
     def open_tunnel(self) -> None:
         """Hand on what came early."""
         assert self._client is not None
         assert self._early is not None
-        self._client.transport.write(b"".join(self._early))
+        self._client.write(b"".join(self._early))
         self._early = None
         if self.saw_eof:
             _pass_eof(self._client, both=self._client.saw_eof, back=self)
@@ -322,7 +322,7 @@ class UpstreamSide(Peer):
         elif self._early is not None:
             self._early.append(data)
         else:
-            self._client.transport.write(data)
+            self._client.write(data)
 
     def eof_received(self) -> bool:
         if self._client is None:

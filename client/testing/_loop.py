@@ -81,6 +81,11 @@ class Peer(asyncio.Protocol):
             self._deadline.cancel()
         self.service._closed(self)
 
+    def write(self, data: bytes) -> None:
+        """Send; nothing if the connection is going down already, which asyncio would log to stderr."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
     def close(self) -> None:
         """Send what is written, then FIN."""
         self.transport.close()
