@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def environment(extra: str) -> Path:
     """The environment's interpreter, with deltawire (editable) and the packages of an extra installed."""
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - whoever runs it with an older one should be told
         sys.exit(f"deltawire needs Python 3.10 or newer; this is {sys.version.split()[0]}")
     home = ROOT / f".venv-{sys.version_info[0]}.{sys.version_info[1]}"
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
