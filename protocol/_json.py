@@ -11,6 +11,9 @@ _decode = msgspec.json.Decoder().decode
 # All that a msgspec decoder raises for a document that it does not take.
 NOT_TYPED = (msgspec.MsgspecError, ValueError, RecursionError)
 
+# Deeper than any API nests; the walks over decoded documents (here, and in those who call this) recurse.
+MAX_DEPTH = 64
+
 # CPython's int() refuses longer digit strings with a ValueError.
 _MAX_DIGITS = 4000
 
@@ -20,12 +23,15 @@ def loads(payload: bytes) -> Any:
 
     What RFC 8259 forbids and servers send all the same is accepted: bytes that are no UTF-8 and
     lone surrogates (both become U+FFFD; a pair of halves within one string is joined), NaN and
-    Infinity, control characters in strings. Raises ``ValueError`` when it is no JSON even so.
+    Infinity, control characters in strings. Raises ``ValueError`` when it is no JSON even so, or nested
+    deeper than `MAX_DEPTH`.
     """
     try:
-        return _decode(payload)
+        value = _decode(payload)
     except NOT_TYPED:
         return clean(loads_keeping_surrogates(payload))
+    _check_depth(payload, value)
+    return value
 
 
 def loads_keeping_surrogates(payload: bytes) -> Any:
@@ -34,9 +40,25 @@ def loads_keeping_surrogates(payload: bytes) -> Any:
     import json
 
     try:
-        return json.loads(payload.decode("utf-8", "replace"), strict=False, parse_int=_parse_int)
+        value = json.loads(payload.decode("utf-8", "replace"), strict=False, parse_int=_parse_int)
     except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
+    _check_depth(payload, value)
+    return value
+
+
+_TOO_DEEP = "the JSON is nested too deeply"
+
+
+def _check_depth(payload: bytes, value: Any) -> None:
+    if payload.count(b"[") + payload.count(b"{") <= MAX_DEPTH:
+        return
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        insides = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for inside in insides for item in inside if isinstance(item, (dict, list))]
+    if level:
+        raise ValueError(_TOO_DEEP)
 
 
 def _parse_int(digits: str) -> int | float:

@@ -222,8 +222,12 @@ def _joined(parts: list[str]) -> str | None:
 def _merge(into: dict[str, Any], extra: dict[str, Any], *, extend: bool = False) -> None:
     for name, value in extra.items():
         held = into.get(name)
-        if extend and isinstance(value, list) and isinstance(held, list):
-            into[name] = held + value
+        if extend and isinstance(value, list):
+            if isinstance(held, list):
+                held += value
+            else:
+                # A list of our own, which the next one may extend.
+                into[name] = list(value)
         elif value is not None or name not in into:
             into[name] = value
 
@@ -234,26 +238,31 @@ class Accumulator:
     With ``extras=False`` vendor fields are left out, which spares decoding every payload twice.
     """
 
-    __slots__ = ("_choices", "_extra", "_extras", "_first", "_last", "_usage", "contents", "texts")
+    __slots__ = ("_choices", "_extra", "_extras", "_first", "_usage", "contents", "last", "texts")
 
     def __init__(self, *, extras: bool = True) -> None:
         self._extras = extras
         self._choices: dict[int, _ChoiceParts] = {}
         # The content of each choice so far. A reader may append here itself what comes in a chunk
-        # that holds one choice and nothing but its text: nearly all chunks do.
+        # that holds one choice and nothing but its text (nearly all chunks do), and note it as `last`.
         self.texts: dict[int, list[str]] = {}
         # How many chunks had content; see `has_content`.
         self.contents = 0
         self._extra: dict[str, Any] = {}
         # The first chunk that has an id (Azure's first one has none) names the reply.
         self._first: ChatCompletionChunk | None = None
-        self._last: ChatCompletionChunk | None = None
+        self.last: ChatCompletionChunk | None = None
         self._usage: Usage | None = None
 
     @property
     def empty(self) -> bool:
         """Has no chunk come yet?"""
-        return self._last is None
+        return self.last is None
+
+    @property
+    def named(self) -> bool:
+        """Has a chunk come that has an id?"""
+        return self._first is not None
 
     @property
     def finished(self) -> bool:
@@ -267,7 +276,7 @@ class Accumulator:
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Fold one chunk in."""
-        self._last = chunk
+        self.last = chunk
         self.contents += has_content(chunk)
         for choice in chunk.choices:
             parts = self._parts(choice.index)
@@ -294,7 +303,7 @@ class Accumulator:
 
     def completion(self) -> ChatCompletion:
         """What the chunks so far make. The accumulator goes on."""
-        last = self._last or ChatCompletionChunk()
+        last = self.last or ChatCompletionChunk()
         first = self._first or last
         whole = ChatCompletion(
             id=first.id,

@@ -19,14 +19,17 @@ class ContentDecoder:
     """Undoes gzip or deflate (RFC 9110 section 8.4.1), in case a server or proxy ignores that we ask
     for "identity"."""
 
-    __slots__ = ("_first", "_raw_allowed", "_zlib")
+    __slots__ = ("_member_over", "_over", "_raw_allowed", "_whole", "_zlib")
 
     def __init__(self, coding: str) -> None:
         # 47: zlib or gzip, told by the head. "deflate" means zlib, yet some send it raw: then the first
         # byte is no zlib head and -15 reads it.
         self._zlib: Any = zlib.decompressobj(47)
         self._raw_allowed = coding == "deflate"
-        self._first = True
+        self._member_over = False
+        # Whether a member has come whole: what is wrong after it is junk.
+        self._whole = False
+        self._over = False
 
     @classmethod
     def for_codings(cls, codings: bytes) -> ContentDecoder | None:
@@ -43,23 +46,49 @@ class ContentDecoder:
 
     def receive(self, data: bytes) -> Iterator[bytes]:
         """The decoded pieces; raises ``ValueError`` where the data is not what it claims to be."""
-        try:
-            if self._first and self._raw_allowed and data[0] & 0x0F != 8:
+        if self._raw_allowed:
+            self._raw_allowed = False
+            if data[0] & 0x0F != 8:
                 self._zlib = zlib.decompressobj(-15)
-            self._first = False
-            while data:
+        while data and not self._over:
+            if self._member_over:
+                # RFC 1952 allows a file of several members; what follows any other end is ignored.
+                self._over = data[0] != 0x1F
+                self._member_over = False
+                self._zlib = zlib.decompressobj(47)
+                continue
+            # zlib gives nothing of a piece that goes wrong anywhere in it.
+            before = self._zlib.copy()
+            try:
                 piece = self._zlib.decompress(data, _PIECE)
+            except zlib.error:
+                try:
+                    yield from _until_wrong(before, data)
+                except ValueError:
+                    if not self._whole:
+                        raise
+                self._over = True
+                return
+            if piece:
+                yield piece
+            data = self._zlib.unconsumed_tail
+            if self._zlib.eof:
+                data = self._zlib.unused_data
+                self._member_over = self._whole = True
+
+
+def _until_wrong(decoder: Any, data: bytes) -> Iterator[bytes]:
+    """Byte by byte up to the one that is wrong; raises ``ValueError`` there."""
+    try:
+        for position in range(len(data)):
+            rest = data[position : position + 1]
+            while rest:
+                piece = decoder.decompress(rest, _PIECE)
                 if piece:
                     yield piece
-                data = self._zlib.unconsumed_tail
-                if self._zlib.eof:
-                    # RFC 1952 allows a file of several members; what follows any other end is ignored.
-                    data = self._zlib.unused_data
-                    if data[:2] != b"\x1f\x8b":
-                        return
-                    self._zlib = zlib.decompressobj(47)
-        except zlib.error as error:
-            raise ValueError(str(error)) from None
+                rest = decoder.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
 
 
 Kind = Literal["events", "document", "neither"]

@@ -212,14 +212,12 @@ def has_content(chunk: ChatCompletionChunk) -> bool:
     """
     for choice in chunk.choices:
         delta = choice.delta
-        if (
-            delta.content
-            or delta.reasoning_content
-            or delta.tool_calls
-            or delta.refusal
-            or delta.function_call is not None
-            or delta.audio is not None
-        ):
+        if delta.content or delta.reasoning_content or delta.tool_calls or delta.refusal:
+            return True
+        call, audio = delta.function_call, delta.audio
+        if call is not None and (call.name or call.arguments):
+            return True
+        if audio is not None and (audio.id or audio.data or audio.transcript):
             return True
     return False
 

@@ -19,12 +19,26 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()
     """The key, the proxy password: cut out of whatever a peer echoes."""
 
-    def redact(self, text: str) -> str:
-        """The text, with "***" for each secret."""
-        for secret in self.secrets:
-            if secret:
-                text = text.replace(secret, "***")
+    def redact(self, text: str, *, cut: bool = False) -> str:
+        """The text, with "***" for each secret; with ``cut``, for the beginning of one at its end, too."""
+        # The longest first: one may stand inside another.
+        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
+            text = text.replace(secret, "***")
+            if cut:
+                shown = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
+                text = text[: len(text) - shown]
         return text
+
+    def excerpt(self, text: str | bytes, length: int = 500, *, more: str = "...") -> str:
+        """The beginning of a peer's words, fit to be shown: redacted before it is cut, since half a secret
+        would not be recognised. ``more`` stands for what is left out."""
+        window = length + max(map(len, self.secrets), default=0)
+        cut = len(text) > window
+        text = text[:window]
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        text = self.redact(text.strip(), cut=cut)
+        return text if len(text) <= length and not cut else text[:length] + more
 
     def redacted(self, value: object) -> object:
         """``redact`` for every string in a decoded JSON document."""

@@ -97,11 +97,9 @@ class Deadlines:
         """The error for the deadline that comes first: call it when that has passed."""
         name = "total" if self._total_at <= self._at else self._phase
         seconds: float | None = getattr(self._timeout, name)
-        return TimeoutError(
-            f"{_SAID[name]} within {seconds:g} s (Timeout.{name}){where}: raise that timeout, or try again later",
-            deadline=name,
-            seconds=seconds,
-        )
+        within = "in time" if seconds is None else f"within {seconds:g} s"
+        advice = f"(Timeout.{name}){where}: raise that timeout, or try again later"
+        return TimeoutError(f"{_SAID[name]} {within} {advice}", deadline=name, seconds=seconds)
 
     def check(self, now: float, where: str = "") -> None:
         """Raise the `TimeoutError` if a deadline has passed."""

@@ -68,6 +68,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         needs_key = parse_url(base_url).host == "api.openai.com" and not has_own
         return cls(chat_url=chat_url, models_url=models_url, fields=merged, needs_key=needs_key)
 
+    def __repr__(self) -> str:
+        # The fields may hold a key.
+        return f"Endpoint({self.chat_url!r})"
+
     def chat(self, chat: ChatRequest, *, api_key: str | None = None) -> HTTPRequest:
         """The request for a chat completion.
 

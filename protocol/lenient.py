@@ -10,16 +10,14 @@ this must join them (``HalfJoiner``) before anybody else sees the text.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 from ._json import clean, join_surrogates
-from .chunks import ChatCompletionChunk, Delta, Function, Message, ToolCallDelta
+from .chunks import Audio, ChatCompletionChunk, Delta, Function, Message, ToolCallDelta
 from .objects import Object
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _T = TypeVar("_T", bound=Object)
 
@@ -30,7 +28,7 @@ def build(cls: type[_T], value: dict[str, Any]) -> _T:
         value = _parts_to_text(value)
     elif cls is Function and isinstance(value.get("arguments"), (dict, list)):
         # An object instead of its JSON text.
-        value = {**value, "arguments": msgspec.json.encode(value["arguments"]).decode()}
+        value = {**value, "arguments": msgspec.json.encode(clean(value["arguments"])).decode()}
     kwargs: dict[str, Any] = {}
     for name, type_ in _types(cls).items():
         if name in value:
@@ -102,6 +100,7 @@ def _number(value: Any) -> float | None:
 
 _SCALARS: dict[type[msgspec.inspect.Type], Callable[[Any], Any]] = {
     msgspec.inspect.StrType: _string,
+    msgspec.inspect.LiteralType: _string,
     msgspec.inspect.IntType: _integer,
     msgspec.inspect.FloatType: _number,
 }
@@ -135,6 +134,17 @@ def _sort_parts(parts: list[Any], text: list[str], thinking: list[str]) -> None:
                 text.append(part["text"])
 
 
+# The texts of a choice that come in pieces, and so may be cut within a character: how to find the object
+# that holds each, and its name there.
+_TEXTS: dict[str, tuple[Callable[[Delta], Any], str]] = {
+    "content": (lambda delta: delta, "content"),
+    "reasoning": (lambda delta: delta, "reasoning_content"),
+    "refusal": (lambda delta: delta, "refusal"),
+    "function call": (lambda delta: delta.function_call, "arguments"),
+    "transcript": (lambda delta: delta.audio, "transcript"),
+}
+
+
 class HalfJoiner:
     """Joins the halves of a surrogate pair that a server has split over two chunks.
 
@@ -143,10 +153,13 @@ class HalfJoiner:
     no partner becomes U+FFFD. One held half a field, so memory stays small.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_latest")
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int, str], str] = {}
+        # The id of each choice's latest tool call without an index.
+        self._latest: dict[int, str | None] = {}
+        # By choice, and by the name of the text in `_TEXTS`, or the index of the tool call (None: the latest).
+        self._held: dict[tuple[int, str | int | None], str] = {}
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -155,17 +168,13 @@ class HalfJoiner:
         """Mend every text of the chunk, in place."""
         for choice in chunk.choices:
             delta = choice.delta
-            for name in ("content", "reasoning_content", "refusal"):
-                text = getattr(delta, name)
+            for name, (holder_of, attribute) in _TEXTS.items():
+                holder = holder_of(delta)
+                text = getattr(holder, attribute, None)
                 if text:
-                    setattr(delta, name, self._mend((choice.index, name), text))
-            for fragment in delta.tool_calls or ():
-                if fragment.function is not None and fragment.function.arguments:
-                    key = (
-                        choice.index,
-                        f"tool {fragment.index} {fragment.id if fragment.index is None else ''}",
-                    )
-                    fragment.function.arguments = self._mend(key, fragment.function.arguments)
+                    setattr(holder, attribute, self._mend((choice.index, name), text))
+            if delta.tool_calls:
+                delta.tool_calls = self._join_calls(choice.index, delta.tool_calls)
             if choice.finish_reason:
                 self._flush_choice(choice.index, delta)
         _clean_rest(chunk)
@@ -177,7 +186,25 @@ class HalfJoiner:
             self._flush_choice(index, deltas.setdefault(index, Delta()))
         return list(deltas.items())
 
-    def _mend(self, key: tuple[int, str], text: str) -> str:
+    def _join_calls(self, choice: int, fragments: list[ToolCallDelta]) -> list[ToolCallDelta]:
+        joined: list[ToolCallDelta] = []
+        for fragment in fragments:
+            key = (choice, fragment.index)
+            function = fragment.function
+            if fragment.index is None:
+                named = function is not None and function.name
+                begins = fragment.id != self._latest.get(choice) if fragment.id else named
+                if begins and key in self._held:
+                    # Another call begins; the half of the one before is lost, and still belongs to that one.
+                    del self._held[key]
+                    joined.append(_lost(None))
+                self._latest[choice] = fragment.id or (None if begins else self._latest.get(choice))
+            if function is not None and function.arguments:
+                function.arguments = self._mend(key, function.arguments)
+            joined.append(fragment)
+        return joined
+
+    def _mend(self, key: tuple[int, str | int | None], text: str) -> str:
         text = self._held.pop(key, "") + text
         if "\ud800" <= text[-1] <= "\udbff":
             self._held[key] = text[-1]
@@ -188,14 +215,20 @@ class HalfJoiner:
         for key in [key for key in self._held if key[0] == index]:
             del self._held[key]
             name = key[1]
-            if name.startswith("tool "):
-                call = name.split(" ")[1]
-                lost = ToolCallDelta(
-                    index=int(call) if call.isdecimal() else None, function=Function(arguments="\ufffd")
-                )
-                delta.tool_calls = [*(delta.tool_calls or []), lost]
-            else:
-                setattr(delta, name, (getattr(delta, name) or "") + "\ufffd")
+            if not isinstance(name, str):
+                delta.tool_calls = [*(delta.tool_calls or []), _lost(name)]
+                continue
+            if name == "function call":
+                delta.function_call = delta.function_call or Function()
+            elif name == "transcript":
+                delta.audio = delta.audio or Audio()
+            holder_of, attribute = _TEXTS[name]
+            holder = holder_of(delta)
+            setattr(holder, attribute, (getattr(holder, attribute) or "") + "\ufffd")
+
+
+def _lost(index: int | None) -> ToolCallDelta:
+    return ToolCallDelta(index=index, function=Function(arguments="\ufffd"))
 
 
 def _clean_rest(thing: Object) -> None:
@@ -205,9 +238,8 @@ def _clean_rest(thing: Object) -> None:
             setattr(thing, name, join_surrogates(value))
         elif isinstance(value, Object):
             _clean_rest(value)
-        elif isinstance(value, list):
+        elif isinstance(value, list) and value and isinstance(value[0], Object):
             for item in value:
-                if isinstance(item, Object):
-                    _clean_rest(item)
-        elif isinstance(value, dict):
+                _clean_rest(item)
+        elif isinstance(value, (dict, list)):
             setattr(thing, name, clean(value))

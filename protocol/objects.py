@@ -22,9 +22,10 @@ _VENDOR = frozenset({"error", "reasoning", "reasoning_content"})
 
 class _Origin:
     __slots__ = ("_raw",)
-    # One of: the payload; (payload, path) when the object does not stand at its class's usual
-    # `_path`; an `_Extra` once that has been read; or nothing (the slot is unset).
-    _raw: bytes | tuple[bytes, tuple[str | int, ...]] | _Extra
+    # One of: the payload; (payload, path, class) when the object does not stand at its class's usual `_path`,
+    # or took over from an object of another class; an `_Extra` once that has been read; or nothing (the
+    # slot is unset).
+    _raw: bytes | tuple[bytes, tuple[str | int, ...], type[Object]] | _Extra
 
 
 class _Extra(dict[str, Any]):
@@ -67,8 +68,9 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
         if isinstance(raw, _Extra):
             return raw
         value: Any = {}
+        cls: Any = type(self)
         if raw is not None:
-            payload, path = raw if isinstance(raw, tuple) else (raw, self._path)
+            payload, path, cls = raw if isinstance(raw, tuple) else (raw, self._path, cls)
             try:
                 value = loads(payload)
                 for key in path:
@@ -78,7 +80,7 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
                 value = {}
         if not isinstance(value, dict):
             value = {}
-        fields = self.__struct_fields__
+        fields = cls.__struct_fields__
         extra = _Extra((key, item) for key, item in value.items() if key not in fields)
         extra.declared = frozenset(key for key in value if key in fields)
         self._raw = extra
@@ -157,7 +159,7 @@ def keep_whole_payload(whole: Object, payload: bytes) -> None:
 
 
 def keep_inside(thing: Object, payload: bytes, path: tuple[str | int, ...]) -> None:
-    thing._raw = payload if path == thing._path else (payload, path)
+    thing._raw = payload if path == thing._path else (payload, path, type(thing))
     for name in thing.__struct_fields__:
         value = getattr(thing, name)
         if isinstance(value, Object):

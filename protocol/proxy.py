@@ -66,7 +66,8 @@ class Proxy(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"{name} has no scheme: write http://host:port, or http://user:password@host:port")
         scheme = scheme.lower()
         if scheme not in SUPPORTED:
-            raise ConfigurationError(f"{name} is of the scheme {scheme!r}: this release speaks to http:// proxies only")
+            shown = f"the scheme {scheme!r}" if scheme.isalnum() else "another scheme"
+            raise ConfigurationError(f"{name} is of {shown}: this release speaks to http:// proxies only")
         if any(character <= " " or character == "\x7f" for character in url):
             raise ConfigurationError(f"{name} holds a blank or a control: percent-encode it")
         try:

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import verdicts
 from .accumulate import Accumulator
 from .bodies import ContentDecoder, Sniffer
 from .chunks import ChatCompletion, ModelList
@@ -45,13 +46,10 @@ from .errors import (
     APIError,
     ConfigurationError,
     DeltawireError,
-    LimitExceededError,
-    MalformedEventError,
     ReadError,
     StreamError,
     TimeoutError,
     TransportError,
-    TruncatedStreamError,
     UnexpectedReplyError,
     UsageError,
 )
@@ -59,14 +57,14 @@ from .events import Event, StreamEnded, StreamFailed
 from .limits import DEFAULT_LIMITS, Limits
 from .sse import BlockSplitter, parse_block
 from .states import TRANSITIONS, State
-from .status import ErrorObject, excerpt, request_id, status_error, stream_error
+from .status import ErrorObject, request_id, status_error, stream_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 # A member looked up on its Enum costs as much as reading a small event, before Python 3.12.
-_IDLE, _SNIFFING, _EVENTS, _DOCUMENT, _ERROR_BODY, _DONE = State
+_IDLE, _SNIFFING, _EVENTS, _DOCUMENT, _ERROR_BODY, _UNEXPECTED, _DONE = State
 
 
 class Reply:
@@ -177,8 +175,11 @@ class Reply:
                 if self._state is _DONE:
                     break
         except ValueError as error:
-            broken = UnexpectedReplyError(f"the body is not in the Content-Encoding it claims: {error}{self._where()}")
-            events += self._fail(broken)
+            if self._state is _ERROR_BODY:
+                return events + self._finish(error)
+            if self._state is not _DONE:
+                what = f"the body is not in the Content-Encoding it claims: {error}"
+                events += self._fail(UnexpectedReplyError(f"{what}{self._where()}"))
         return events
 
     def end(self) -> list[Event]:
@@ -195,7 +196,7 @@ class Reply:
         A reply that was complete but for its end marker is good all the same.
         """
         if self._state is _IDLE:
-            return self._fail(self._typed(error))
+            return self._fail(verdicts.typed(error, self.context))
         return self._finish(error)
 
     def partial(self) -> ChatCompletion | None:
@@ -205,6 +206,8 @@ class Reply:
     # -- the body ------------------------------------------------------------------------------
 
     def _take(self, data: bytes) -> list[Event]:
+        if self._state is _ERROR_BODY:
+            return self._read_error_body(data)
         self._received += len(data)
         over = self._received - self._limits.reply
         if over > 0:
@@ -217,9 +220,9 @@ class Reply:
         elif self._state is _DOCUMENT:
             events = self._read_document(data)
         else:
-            events = self._read_error_body(data)
+            events = self._read_unexpected(data)
         if over > 0 and self._state is not _DONE:
-            events += self._fail(_too_large("the reply", "reply", self._limits.reply))
+            events += self._too_large("the reply", "reply", self._limits.reply)
         return events
 
     def _read_events(self, data: bytes) -> list[Event]:
@@ -228,8 +231,8 @@ class Reply:
         signal = self._dialect.read(blocks, events) if plain else self._read_blocks(blocks, events)
         if signal is not None:
             events += self._conclude(signal)
-        elif self._splitter.error is not None:
-            events += self._fail(self._splitter.error)
+        elif (over := self._splitter.error) is not None:
+            events += self._too_large(f"a {over.limit_name} of the event stream", over.limit_name, over.limit)
         return events
 
     def _read_blocks(self, blocks: list[bytes], events: list[Event]) -> openai.Signal | None:
@@ -250,8 +253,8 @@ class Reply:
 
     def _conclude(self, signal: openai.Signal) -> list[Event]:
         """What an event said beside chunks: the end, or an error."""
-        if isinstance(signal, MalformedEventError):
-            return self._fail(signal)
+        if isinstance(signal, openai.BadEvent):
+            return self._fail(verdicts.malformed(signal.what, self.context, self._where(), signal.data))
         if isinstance(signal, ErrorObject):
             return self._fail(stream_error(signal, self.headers, self.context))
         return self._ended()
@@ -268,11 +271,12 @@ class Reply:
         if decided == "document":
             self._state = _DOCUMENT
             return self._read_document(seen)
-        return self._fail(self._unexpected("the reply is neither JSON nor an event stream", seen))
+        self._state = _UNEXPECTED
+        return self._read_unexpected(seen)
 
     def _read_document(self, data: bytes) -> list[Event]:
         if len(self._body) + len(data) > self._limits.document:
-            return self._fail(_too_large("the JSON document", "document", self._limits.document))
+            return self._too_large("the JSON document", "document", self._limits.document)
         self._body += data
         return []
 
@@ -281,6 +285,11 @@ class Reply:
         if len(self._body) < self._limits.error_body:
             return []
         return self._finish(None)
+
+    def _read_unexpected(self, data: bytes) -> list[Event]:
+        # The same words however the bytes are split: the error waits until there are enough of them.
+        self._body += data[: verdicts.FIRST_BYTES - len(self._body)]
+        return [] if len(self._body) < verdicts.FIRST_BYTES else self._finish(None)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -294,6 +303,9 @@ class Reply:
             return self._fail(failed, error)
         if self._state is _DOCUMENT:
             return self._finish_document(error)
+        if self._state is _UNEXPECTED:
+            what = "the reply is neither JSON nor an event stream"
+            return self._fail(self._unexpected(what, bytes(self._body)), error)
         events: list[Event] = []
         if self._state is _EVENTS:
             events += self._read_pending()
@@ -312,7 +324,7 @@ class Reply:
             return []
         events: list[Event] = []
         signal = self._dialect.read((data,), events, name)
-        if signal is not None and not isinstance(signal, MalformedEventError):
+        if signal is not None and not isinstance(signal, openai.BadEvent):
             events += self._conclude(signal)
         return events
 
@@ -348,14 +360,7 @@ class Reply:
             return self._fail(error)
         if not what:
             what = "the reply is empty" if self._received == 0 else "the reply ends before it is complete"
-        cause = f" ({self.context.redact(str(error))})" if error is not None else ""
-        start = f" It begins {self.context.redact(repr(body[:200]))}." if body else ""
-        return self._fail(
-            TruncatedStreamError(
-                f"{what}{cause}{self._where()}: the server or a proxy broke it off; try again.{start}"
-            ),
-            error,
-        )
+        return self._fail(verdicts.truncated(what, self.context, self._where(), error, body), error)
 
     def _fail(self, error: DeltawireError, cause: Exception | None = None) -> list[Event]:
         events: list[Event] = []
@@ -375,18 +380,10 @@ class Reply:
         self._plain_events = False
 
     def _unexpected(self, what: str, body: bytes) -> UnexpectedReplyError:
-        words = self.context.redact(excerpt(body[:2000].decode("utf-8", "replace")))
-        return UnexpectedReplyError(
-            f"{what}{self._where()}: check the base URL, and what stands between. It begins {words!r}",
-            body=body[:2000],
-        )
+        return verdicts.unexpected(what, self.context, self._where(), body)
 
-    def _typed(self, error: Exception) -> DeltawireError:
-        if isinstance(error, DeltawireError):
-            return error
-        typed = ReadError(f"{self.context.redact(str(error)) or type(error).__name__}{self.context.where()}")
-        typed.__cause__ = error
-        return typed
+    def _too_large(self, what: str, name: str, limit: int) -> list[Event]:
+        return self._fail(verdicts.too_large(what, self._where(), name, limit))
 
     def _where(self) -> str:
         identity = self.request_id
@@ -395,8 +392,3 @@ class Reply:
     def _check(self, verb: str) -> None:
         if (self._state, verb) not in TRANSITIONS:
             raise UsageError(f"Reply.{verb}() can't be called now: {self._state.value}")
-
-
-def _too_large(what: str, name: str, limit: int) -> LimitExceededError:
-    message = f"{what} is larger than {limit} bytes (Limits.{name}): raise the limit if you expect that"
-    return LimitExceededError(message, limit_name=name, limit=limit)

@@ -7,7 +7,9 @@ section 5.5 has the rules for field values, section 5.6.2 for names; RFC 9112 se
 from __future__ import annotations
 
 import math
+import operator
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +18,7 @@ from .errors import ConfigurationError
 from .urls import URL, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 # OpenAI's API reference, "Create chat completion". Anything else goes through `extra_body`.
 PARAMETERS = frozenset({
@@ -30,6 +32,8 @@ PARAMETERS = frozenset({
 
 # Never shown, whoever prints a request.
 _SECRET_FIELDS = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie"})
+
+_MAX_DEPTH = 64
 
 # These say where a body ends: set by the builder, who knows the body, and by nobody else.
 _FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
@@ -90,11 +94,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
             body["stream"] = self.stream
         for name, value in self.params.items():
             if value is not None:
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise ConfigurationError(f"{name} must be a finite number, not {value}")
+                _check(value, name)
                 body[name] = value
-        if self.extra_body:
-            body.update(self.extra_body)
+        for name, value in (self.extra_body or {}).items():
+            _check(value, name)
+            body[name] = value
         try:
             return _encode(body)
         except UnicodeEncodeError as error:
@@ -121,13 +125,44 @@ def _messages(messages: Any) -> list[Any]:
     if isinstance(messages, (dict, bytes)) or not hasattr(messages, "__iter__"):
         raise ConfigurationError(f"messages must be a list of messages or a str, not {type(messages).__name__}")
     listed = messages if type(messages) is list else list(messages)
-    for message in listed:
-        # msgspec would send bytes as base64, without a word.
-        if type(message) is dict and type(message.get("content")) is bytes:
-            raise ConfigurationError("a message's content must be a str or a list of parts, not bytes: decode it")
-        if isinstance(message, str):
-            raise ConfigurationError("messages must hold dicts such as {'role': 'user', 'content': ...}, not str")
+    if not _are_texts(listed):
+        for message in listed:
+            if isinstance(message, str):
+                raise ConfigurationError("messages must hold dicts such as {'role': 'user', 'content': ...}, not str")
+            _check(message, "messages")
     return listed
+
+
+_content = operator.itemgetter("content")
+
+
+def _are_texts(messages: list[Any]) -> bool:
+    """Whether all contents are texts, as in nearly all lists; told at the speed of C."""
+    try:
+        "".join(map(_content, messages))
+    except (TypeError, LookupError):
+        return False
+    return True
+
+
+def _check(value: Any, name: str, depth: int = 0) -> None:
+    """Refuse what msgspec would send as something else, without a word: bytes as base64, NaN as null."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise ConfigurationError(f"{name} holds bytes, which JSON can't say: decode them, or encode them as base64")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{name} must hold finite numbers only, not {value}")
+    inside: Iterable[Any] = ()
+    if isinstance(value, (list, tuple)):
+        inside = value
+    elif isinstance(value, msgspec.Struct):
+        inside = msgspec.structs.astuple(value)
+    elif isinstance(value, Mapping):
+        inside = value.values()
+    # What is nested deeper than any API allows may be nested without end; encoding will tell.
+    if depth < _MAX_DEPTH:
+        for each in inside:
+            if type(each) is not str:
+                _check(each, name, depth + 1)
 
 
 def _plain(value: Any) -> Any:

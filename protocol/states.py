@@ -13,6 +13,7 @@ class State(enum.Enum):
     EVENTS = "the body is an event stream"
     DOCUMENT = "the body is one JSON document"
     ERROR_BODY = "the head says that it failed; the body may say why"
+    UNEXPECTED = "the body is no chat reply; its first bytes are kept to be shown"
     DONE = "the verdict is given"
 
 
@@ -21,7 +22,9 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (State.IDLE, "start"): frozenset({State.IDLE, State.SNIFFING, State.ERROR_BODY, State.DONE}),
     (State.IDLE, "end"): frozenset({State.DONE}),
     (State.IDLE, "fail"): frozenset({State.DONE}),
-    (State.SNIFFING, "receive"): frozenset({State.SNIFFING, State.EVENTS, State.DOCUMENT, State.DONE}),
+    (State.SNIFFING, "receive"): frozenset(
+        {State.SNIFFING, State.EVENTS, State.DOCUMENT, State.UNEXPECTED, State.DONE}
+    ),
     (State.SNIFFING, "end"): frozenset({State.DONE}),
     (State.SNIFFING, "fail"): frozenset({State.DONE}),
     (State.EVENTS, "receive"): frozenset({State.EVENTS, State.DONE}),
@@ -33,6 +36,9 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (State.ERROR_BODY, "receive"): frozenset({State.ERROR_BODY, State.DONE}),
     (State.ERROR_BODY, "end"): frozenset({State.DONE}),
     (State.ERROR_BODY, "fail"): frozenset({State.DONE}),
+    (State.UNEXPECTED, "receive"): frozenset({State.UNEXPECTED, State.DONE}),
+    (State.UNEXPECTED, "end"): frozenset({State.DONE}),
+    (State.UNEXPECTED, "fail"): frozenset({State.DONE}),
     (State.DONE, "receive"): frozenset({State.DONE}),
     (State.DONE, "end"): frozenset({State.DONE}),
     (State.DONE, "fail"): frozenset({State.DONE}),

@@ -98,9 +98,6 @@ _STATUS_BY_NAME: dict[str, int] = {
     "timeout_error": 504,
 }
 
-# How much of a peer's words goes into a message.
-_EXCERPT = 500
-
 
 class ErrorObject(msgspec.Struct, frozen=True):
     """What an error says of itself, in whichever form it came."""
@@ -192,12 +189,6 @@ def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode("utf-8", "replace")
 
 
-def excerpt(text: str) -> str:
-    """The text, short enough for a message."""
-    text = text.strip()
-    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "..."
-
-
 def stream_error(error: ErrorObject, headers: Sequence[tuple[bytes, bytes]], context: Context) -> APIStatusError:
     """The error for an error object that came with status 200."""
     return _build(_status_of(error), error, headers, context, "the server reports an error in the reply")
@@ -230,7 +221,8 @@ def status_error(
     try:
         error = error_object(loads(body), flat=True) if body else None
     except ValueError:
-        text = body.decode("utf-8", "replace")
+        # Whoever kept this may have cut it, and through a secret.
+        text = context.redact(body.decode("utf-8", "replace"), cut=True)
         error = ErrorObject(text, body=text)
     return _build(status, error or ErrorObject(""), headers, context, f"status {status}")
 
@@ -260,7 +252,7 @@ def _build(
     wait = retry_after(headers)
     if wait is not None and wait > 0:
         advice += f" The server asks to wait {wait:g} s."
-    words = context.redact(excerpt(error.message))
+    words = context.excerpt(error.message)
     if details.get("location"):
         words = f"redirected to {details['location']}" + (f": {words}" if words else "")
     message = what + context.where(f"request id {identity}" if identity else "")

@@ -22,6 +22,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them.
 _ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\"<>\\^`{|}]")
+_HIDDEN_CREDENTIALS = re.compile(r"\A[^/?#]*://[^/?#@]*:[^/?#@]*[^/?#@0-9][^/?#@]*[/?#].*@")
 _HOST = re.compile(r"\A(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.%A-Za-z]+\])\Z")
 
 # What quote() leaves alone: RFC 3986's reserved characters and "%", which is an escape already.
@@ -62,6 +63,9 @@ def parse_url(url: str, name: str = "base_url") -> URL:
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"{name} must be a str, not {type(url).__name__}")
+    if _HIDDEN_CREDENTIALS.search(url):
+        # urlsplit would see the beginning of the password as a port, and say so.
+        raise ConfigurationError(f"{name} holds credentials: pass api_key=, or default_headers=, instead")
     if _ILLEGAL.search(url):
         raise ConfigurationError(f"{name} holds a character that no URL may hold (a blank, a control, a quote)")
     scheme, colon, _ = url.partition("://")
@@ -70,8 +74,9 @@ def parse_url(url: str, name: str = "base_url") -> URL:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{name} is no valid URL: {error}") from None
+    except ValueError:
+        # The words of urllib repeat parts of the URL.
+        raise ConfigurationError(f"{name} is no valid URL: check its host, and that its port is a number") from None
     if "@" in parts.netloc:
         raise ConfigurationError(
             f"{name} holds credentials: pass api_key=, or default_headers={{'Authorization': ...}}, instead"
@@ -81,7 +86,7 @@ def parse_url(url: str, name: str = "base_url") -> URL:
     if parts.query:
         target += "?" + quote(parts.query, safe=_SAFE)
     scheme = parts.scheme.lower()
-    return URL(scheme, host, port or DEFAULT_PORTS[scheme], target)
+    return URL(scheme, host, DEFAULT_PORTS[scheme] if port is None else port, target)
 
 
 def _hint(url: str, colon: str) -> str:
@@ -116,7 +121,7 @@ def join_url(base: str, path: str, query: Mapping[str, object] | None = None, na
     if query:
         given = {key: value for key, value in query.items() if value is not None}
         pairs = [pair for pair in pairs if pair.partition("=")[0] not in given]
-        pairs.append(urlencode(given, doseq=True))
+        pairs += filter(None, [urlencode(given, doseq=True)])
     target = head + ("?" + "&".join(pairs) if pairs else "")
     return str(URL(url.scheme, url.host, url.port, target))
 

@@ -23,10 +23,9 @@ from ..chunks import (
     keep_payload,
     one_reasoning,
 )
-from ..errors import MalformedEventError
 from ..lenient import HalfJoiner, build
 from ..objects import keep_whole_payload
-from ..status import ErrorObject, error_object, excerpt
+from ..status import ErrorObject, error_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +39,16 @@ _decode_models = msgspec.json.Decoder(ModelList).decode
 
 DONE: Literal["[DONE]"] = "[DONE]"
 
-Signal = ErrorObject | MalformedEventError | Literal["[DONE]"]
+
+class BadEvent(msgspec.Struct, frozen=True):
+    """An event that can't be read."""
+
+    data: bytes
+    what: str
+    """What is wrong with it."""
+
+
+Signal = ErrorObject | BadEvent | Literal["[DONE]"]
 """What an event may say beside a chunk: an error, or the end."""
 
 _CHUNK = "chat.completion.chunk"
@@ -64,22 +72,24 @@ class OpenAIEvents:
         The loop is written for the one shape that nearly all events have: one choice, with a delta of
         text. `astuple` because attribute access is slow on classes that have a ``__getattr__``.
         """
-        texts = self._accumulator.texts
+        accumulator = self._accumulator
+        texts = accumulator.texts
         contents = 0
         signal: Signal | None = None
-        odd = self._halves is not None or event == b"error"
+        odd = self._is_odd(event)
         for data in payloads:
             try:
                 chunk = _decode_chunk(data)
             except NOT_TYPED:
                 signal = self._read_odd(data, event, into)
-                odd = odd or self._halves is not None
+                odd = self._is_odd(event)
                 if signal is not None:
                     break
                 continue
             _, choices, _, _, kind, _, _, usage, error = astuple(chunk)
             if odd or usage is not None or error is not None or kind != _CHUNK or len(choices) != 1:
                 signal = self._take(chunk, data, event, into)
+                odd = self._is_odd(event)
                 if signal is not None:
                     break
                 continue
@@ -93,18 +103,27 @@ class OpenAIEvents:
                 or refusal or function_call or audio or content is None or index not in texts
             ):  # fmt: skip
                 keep_choice_payload(choice, data, 0)
-                self._accumulator.add(chunk)
+                accumulator.add(chunk)
             else:
                 texts[index].append(content)
+                accumulator.last = chunk
                 if content:
                     contents += 1
-        self._accumulator.contents += contents
+        accumulator.contents += contents
         return signal
+
+    def _is_odd(self, event: bytes) -> bool:
+        """Whether the next chunk needs more than the short way: halves to join, an error to find, the reply's
+        name to learn."""
+        return self._halves is not None or event == b"error" or not self._accumulator.named
 
     def _take(self, chunk: ChatCompletionChunk, data: bytes, event: bytes, into: list[Any]) -> Signal | None:
         """A chunk that is not of the usual shape."""
         if chunk.error is not None or chunk.object == "error" or event == b"error":
-            error = error_object(loads(data), flat=event == b"error")
+            try:
+                error = error_object(loads(data), flat=event == b"error")
+            except ValueError as problem:
+                return BadEvent(data, f"can't be read ({problem})")
             if error is not None:
                 if chunk.choices:
                     keep_payload(chunk, data)
@@ -115,7 +134,10 @@ class OpenAIEvents:
         keep_payload(chunk, data)
         if chunk.object == "chat.completion" and not any("delta" in c._extra().declared for c in chunk.choices):
             # A whole reply, sent as the only event of a stream.
-            whole = read_completion(data)
+            try:
+                whole = read_completion(data)
+            except ValueError as problem:
+                return BadEvent(data, f"can't be read ({problem})")
             chunk = chunk if whole is None else chunk_of(whole)
         if self._halves is not None:
             self._halves.join(chunk)
@@ -135,9 +157,9 @@ class OpenAIEvents:
         except ValueError as error:
             if event == b"error":
                 return ErrorObject(data.decode("utf-8", "replace"))
-            return _malformed(data, f"is no JSON ({error})")
+            return BadEvent(data, f"is no JSON ({error})")
         if not isinstance(value, dict):
-            return error_object(clean(value), flat=event == b"error") or _malformed(data, "is no JSON object")
+            return error_object(clean(value), flat=event == b"error") or BadEvent(data, "is no JSON object")
         if self._halves is None:
             self._halves = HalfJoiner()
         chunk = build(ChatCompletionChunk, value)
@@ -150,11 +172,6 @@ class OpenAIEvents:
             chunk = ChatCompletionChunk(choices=choices)
             self._accumulator.add(chunk)
             into.append(chunk)
-
-
-def _malformed(data: bytes, what: str) -> MalformedEventError:
-    line = data[:1000].decode("utf-8", "replace")
-    return MalformedEventError(f"an event of the reply {what}: {excerpt(line)!r}", line=line)
 
 
 def read_completion(body: bytes) -> ChatCompletion | None:
@@ -230,10 +247,10 @@ def _chunk_choice(choice: Choice) -> ChunkChoice:
 
 
 def _same_origin(old: Any, new: Any) -> None:
-    # Vendor fields are looked up where the old object stood.
+    # Vendor fields are looked up where the old object stood, and are those that it did not declare.
     raw = getattr(old, "_raw", None)
     if raw is not None:
-        new._raw = (raw, old._path) if isinstance(raw, bytes) else raw
+        new._raw = (raw, old._path, type(old)) if isinstance(raw, bytes) else raw
 
 
 def read_models(body: bytes) -> ModelList | None:

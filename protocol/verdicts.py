@@ -1,0 +1,61 @@
+"""The words of the errors that a reply ends with: what happened, where, what to do.
+
+``where`` is the clause that says where (`Context.where`). What a peer has sent is redacted before it is cut.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import (
+    DeltawireError,
+    LimitExceededError,
+    MalformedEventError,
+    ReadError,
+    TruncatedStreamError,
+    UnexpectedReplyError,
+)
+
+if TYPE_CHECKING:
+    from .context import Context
+
+# How much of a body that is no chat reply is kept to be shown.
+FIRST_BYTES = 2000
+
+
+def truncated(
+    what: str, context: Context, where: str, cause: Exception | None = None, body: bytes = b""
+) -> TruncatedStreamError:
+    """The reply ends too early; ``body``: its beginning, if that tells something."""
+    why = f" ({context.redact(str(cause))})" if cause is not None else ""
+    start = f" It begins {context.excerpt(body, 200)!r}." if body else ""
+    return TruncatedStreamError(f"{what}{why}{where}: the server or a proxy broke it off; try again.{start}")
+
+
+def malformed(what: str, context: Context, where: str, data: bytes) -> MalformedEventError:
+    """An event that is no JSON object."""
+    line = context.excerpt(data, 1000, more="")
+    return MalformedEventError(f"an event of the reply {what}{where}: {line[:500]!r}", line=line)
+
+
+def unexpected(what: str, context: Context, where: str, body: bytes) -> UnexpectedReplyError:
+    """A reply that is no chat reply."""
+    shown = context.excerpt(body, FIRST_BYTES, more="")
+    return UnexpectedReplyError(
+        f"{what}{where}: check the base URL, and what stands between. It begins {shown[:500]!r}", body=shown.encode()
+    )
+
+
+def too_large(what: str, where: str, name: str, limit: int) -> LimitExceededError:
+    """More than ``Limits.name`` allows."""
+    message = f"{what} is larger than {limit} bytes (Limits.{name}){where}: raise it if you expect that"
+    return LimitExceededError(message, limit_name=name, limit=limit)
+
+
+def typed(error: Exception, context: Context) -> DeltawireError:
+    """Whatever broke a connection, as an error of ours."""
+    if isinstance(error, DeltawireError):
+        return error
+    wrapped = ReadError(f"{context.redact(str(error)) or type(error).__name__}{context.where()}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -1,0 +1,107 @@
+"""deadlines.py: four deadlines, and only content counts."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any
+
+import pytest
+
+from deltawire.protocol import ConfigurationError, Deadlines, Timeout, TimeoutError
+
+FOUR = Timeout(connect=1, first_content=10, idle=3, total=None)
+
+
+def test_the_defaults() -> None:
+    assert Timeout() == Timeout(connect=10.0, first_content=600.0, idle=120.0, total=None)
+    assert Timeout.of(None) == Timeout()
+    assert Timeout.of(FOUR) is FOUR
+
+
+@pytest.mark.parametrize(("seconds", "connect"), [(5, 5), (0.5, 0.5), (15, 15), (60, 15.0), (3600.0, 15.0)])
+def test_a_number_is_the_wait_for_content(seconds: float, connect: float) -> None:
+    assert Timeout.of(seconds) == Timeout(connect=connect, first_content=seconds, idle=seconds, total=None)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 0.0, math.nan, math.inf, -math.inf, True, False, "5", [5]])
+@pytest.mark.parametrize("name", ["connect", "first_content", "idle", "total"])
+def test_what_is_no_number_of_seconds(name: str, bad: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"Timeout.{name}"):
+        Timeout(**{name: bad})
+    with pytest.raises(ConfigurationError):
+        Timeout.of(bad)
+
+
+def test_none_is_for_ever() -> None:
+    deadlines = Deadlines(Timeout(None, None, None, None), 0.0)
+    assert deadlines.remaining(1e9) is None
+    deadlines.connected(1e9)
+    assert deadlines.remaining(2e9) is None
+    deadlines.content(2e9)
+    assert deadlines.remaining(3e9) is None
+    deadlines.check(1e12)
+
+
+def test_the_phases() -> None:
+    deadlines = Deadlines(FOUR, 100.0)
+    assert deadlines.remaining(100.0) == 1.0
+    assert deadlines.remaining(100.75) == 0.25
+    deadlines.connected(100.5)
+    assert deadlines.remaining(100.5) == 10.0
+    assert deadlines.remaining(105.5) == 5.0, "bytes that are no content re-arm nothing"
+    deadlines.content(109.0)
+    assert deadlines.remaining(110.0) == 2.0
+    deadlines.content(111.0)
+    assert deadlines.remaining(111.0) == 3.0
+    assert deadlines.remaining(120.0) == 0.0, "never negative"
+
+
+def test_total_comes_before_all_when_it_is_sooner() -> None:
+    deadlines = Deadlines(Timeout(connect=5, first_content=5, idle=5, total=7), 0.0, total_at=7.0)
+    assert deadlines.remaining(0.0) == 5.0
+    deadlines.connected(4.0)
+    assert deadlines.remaining(4.0) == 3.0
+    deadlines.content(6.0)
+    assert deadlines.remaining(6.5) == 0.5
+    assert deadlines.remaining(8.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("step", "now", "name", "seconds"),
+    [("", 1.0, "connect", 1), ("connected", 10.0, "first_content", 10), ("content", 3.0, "idle", 3)],
+)
+def test_the_error_names_its_deadline(step: str, now: float, name: str, seconds: float) -> None:
+    deadlines = Deadlines(FOUR, 0.0)
+    if step:
+        getattr(deadlines, step)(0.0)
+    deadlines.check(now - 0.001)
+    with pytest.raises(TimeoutError, match=rf"Timeout\.{name}\).* \(P, http://s\)") as caught:
+        deadlines.check(now, " (P, http://s)")
+    error = caught.value
+    assert (error.deadline, error.seconds, error.transient) == (name, seconds, True)
+    assert isinstance(error, builtins.TimeoutError)
+    assert f"{seconds:g} s" in str(error)
+
+
+def test_the_error_of_the_total() -> None:
+    deadlines = Deadlines(Timeout(total=7), 0.0, total_at=7.0)
+    deadlines.check(6.9)
+    with pytest.raises(TimeoutError) as caught:
+        deadlines.check(7.0)
+    assert (caught.value.deadline, caught.value.seconds) == ("total", 7)
+
+
+def test_a_total_that_the_caller_measures_itself() -> None:
+    # total_at is an argument of its own: nothing says that Timeout.total must be set, too.
+    deadlines = Deadlines(Timeout(), 0.0, total_at=2.0)
+    assert deadlines.remaining(0.5) == 1.5
+    with pytest.raises(TimeoutError) as caught:
+        deadlines.check(2.0)
+    assert caught.value.deadline == "total"
+
+
+def test_a_timeout_is_a_value() -> None:
+    assert Timeout(5) == Timeout(connect=5)
+    with pytest.raises(AttributeError):
+        FOUR.idle = 5  # type: ignore[misc]

@@ -1,0 +1,332 @@
+"""retry.py: what is tried again, after how long, and the plan of a call."""
+
+from __future__ import annotations
+
+import email.utils
+from typing import Any
+
+import pytest
+from feeding import QUICK, failure, read, sse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deltawire.protocol import (
+    APIError,
+    APIStatusError,
+    ConfigurationError,
+    ConflictError,
+    ConnectError,
+    Context,
+    EmptyReplyError,
+    GiveUp,
+    InternalServerError,
+    LimitExceededError,
+    MalformedEventError,
+    MissingAuthError,
+    NotFoundError,
+    Outcome,
+    ProxyError,
+    RateLimitError,
+    ReadError,
+    RedirectError,
+    RetryNoProviderError,
+    RetryPolicy,
+    Send,
+    Sleep,
+    StreamError,
+    TimeoutError,
+    TruncatedStreamError,
+    UnexpectedReplyError,
+    UsageError,
+    attempts,
+    is_retryable,
+)
+from deltawire.protocol.retry import MAX_REDIRECTS, redirect_target
+
+NOW = 1_700_000_000.0
+POLICY = RetryPolicy()
+
+
+def status(code: int | None, **headers: str) -> APIStatusError:
+    """An error status with header fields, as the machines make it."""
+    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    if code is None:
+        error = failure(read(sse({"error": "boom"}), headers=fields))
+    else:
+        error = failure(read(b"", status=code, headers=fields))
+    assert isinstance(error, APIStatusError)
+    return error
+
+
+def delay(error: Exception, retries: int = 0, jitter: float = 0.0, policy: RetryPolicy = POLICY) -> float | None:
+    return policy.delay(error, retries, now=NOW, jitter=jitter)
+
+
+# --- What is retried -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [408, 409, 429, 500, 501, 502, 503, 504, 529, 599])
+def test_statuses_that_are_retried(code: int) -> None:
+    assert is_retryable(status(code))
+
+
+@pytest.mark.parametrize("code", [101, 300, 302, 304, 307, 308, 400, 401, 402, 403, 404, 405, 410, 413, 418, 422, 451])
+def test_statuses_that_are_not(code: int) -> None:
+    assert not is_retryable(status(code))
+
+
+def test_errors_in_the_stream() -> None:
+    assert is_retryable(status(None)), "nobody knows, so as 500"
+    for code, retried in ((429, True), (503, True), (400, False), (401, False)):
+        assert is_retryable(failure(read(sse({"error": {"code": code}})))) is retried
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectError("x"),
+        ProxyError("x"),
+        TimeoutError("x"),
+        ReadError("x"),
+        TruncatedStreamError("x"),
+        EmptyReplyError("x"),
+    ],
+)
+def test_faults_on_the_way_are_retried(error: Exception) -> None:
+    assert is_retryable(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectError("bad certificate", transient=False),
+        ProxyError("bad password", transient=False),
+        failure(read(b"", status=407, context=Context(proxy="http://p:1"))),
+        MalformedEventError("x"),
+        LimitExceededError("x", limit_name="line", limit=1),
+        UnexpectedReplyError("x"),
+        StreamError("x"),
+        APIError("x"),
+        ConfigurationError("x"),
+        UsageError("x"),
+        MissingAuthError("x", status_code=401),
+        RetryNoProviderError("x"),
+        ValueError("x"),
+        OSError("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_faults_that_are_not_retried(error: Exception) -> None:
+    assert not is_retryable(error)
+    assert delay(error) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "retried"),
+    [
+        (400, "true", True),
+        (429, "false", False),
+        (500, "false", False),
+        (500, "maybe", True),
+        (400, "maybe", False),
+        (404, "", False),
+    ],
+)
+def test_what_the_server_says_of_retrying(code: int, said: str, retried: bool) -> None:
+    assert is_retryable(status(code, x_should_retry=said)) is retried
+    assert is_retryable(status(code, **{"X-Should-Retry": said})) is retried
+
+
+# --- After how long --------------------------------------------------------------------------------
+
+
+def test_the_backoff() -> None:
+    assert [POLICY.backoff(retries, 0.0) for retries in range(7)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    assert POLICY.backoff(0, 1.0) == 0.375
+    assert POLICY.backoff(5, 0.5) == 7.0
+    assert POLICY.backoff(10**9, 0.0) == 8.0
+    assert RetryPolicy(initial=1, maximum=3, jitter=0).backoff(4, 0.9) == 3
+    assert POLICY.max_retries == 2
+
+
+@QUICK
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_the_backoff_stays_within_its_bounds(retries: int, jitter: float) -> None:
+    wanted = min(0.5 * 2 ** min(retries, 20), 8) * (1 - 0.25 * jitter)
+    assert POLICY.backoff(retries, jitter) == wanted
+    assert 0.375 < wanted <= 8
+
+
+def date(offset: float) -> str:
+    return email.utils.formatdate(NOW + offset, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0.5),
+        ({"retry_after": "5"}, 5.0),
+        ({"retry_after": "0.01"}, 0.01),
+        ({"retry_after": "120"}, 120.0),
+        ({"retry_after": "120.5"}, None),
+        ({"retry_after": "100000"}, None),
+        ({"retry_after": "0"}, 0.5),
+        ({"retry_after": "-5"}, 0.5),
+        ({"retry_after": "nan"}, 0.5),
+        ({"retry_after": "inf"}, 0.5),
+        ({"retry_after": "-inf"}, 0.5),
+        ({"retry_after": "1e999"}, 0.5),
+        ({"retry_after": "soon"}, 0.5),
+        ({"retry_after": ""}, 0.5),
+        ({"retry_after_ms": "250"}, 0.25),
+        ({"retry_after_ms": "250", "retry_after": "60"}, 0.25),
+        ({"retry_after_ms": "rubbish", "retry_after": "60"}, 60.0),
+        ({"retry_after_ms": "120001"}, None),
+        ({"retry_after_ms": "-1"}, 0.5),
+        ({"retry_after": date(30)}, 30.0),
+        ({"retry_after": date(30), "date": date(29)}, 30.0),
+        ({"retry_after": date(120)}, 120.0),
+        ({"retry_after": date(121)}, None),
+        ({"retry_after": date(-30)}, 0.5),
+        ({"retry_after": date(0)}, 0.5),
+    ],
+)
+@pytest.mark.parametrize("code", [429, 503, None])
+def test_what_the_server_asks_for(headers: dict[str, str], seconds: float | None, code: int | None) -> None:
+    assert delay(status(code, **headers)) == seconds
+
+
+def test_what_the_server_asks_for_has_no_jitter() -> None:
+    assert delay(status(429, retry_after="5"), 3, 0.9) == 5.0
+    assert delay(status(429), 1, 1.0) == 0.75
+    assert delay(ConnectError("x"), 2, 0.0) == 2.0
+
+
+def test_asking_does_not_make_a_status_retryable() -> None:
+    assert delay(status(400, retry_after="5")) is None
+    assert delay(status(429, retry_after="5", x_should_retry="false")) is None
+    assert delay(status(400, retry_after="5", x_should_retry="true")) == 5.0
+    assert delay(status(429, retry_after="500", x_should_retry="true")) is None
+
+
+def test_the_longest_wait_is_the_policys() -> None:
+    assert delay(status(429, retry_after="300"), policy=RetryPolicy(longest_retry_after=300)) == 300.0
+
+
+# --- The plan --------------------------------------------------------------------------------------
+
+
+def run(*outcomes: Outcome | Exception | None, policy: RetryPolicy = POLICY) -> list[Any]:
+    """The effects of a plan whose attempts go so."""
+    plan = attempts("P", policy)
+    left = list(outcomes)
+    effects: list[Any] = []
+    reply: Outcome | None = None
+    while True:
+        try:
+            effect = plan.send(reply)
+        except StopIteration:
+            assert not left
+            return effects
+        effects.append(effect)
+        reply = None
+        if isinstance(effect, Send):
+            outcome = left.pop(0)
+            reply = outcome if isinstance(outcome, Outcome) else Outcome(outcome, "https://s/v1/chat", NOW)
+
+
+def test_success_at_once() -> None:
+    assert run(None) == [Send("P")]
+
+
+def test_success_after_retries() -> None:
+    assert run(ConnectError("x"), status(500), None) == [Send("P"), Sleep(0.5), Send("P"), Sleep(1.0), Send("P")]
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 5])
+def test_so_many_retries_and_no_more(most: int) -> None:
+    errors = [ReadError(f"number {number}") for number in range(most + 1)]
+    effects = run(*errors, policy=RetryPolicy(max_retries=most))
+    assert [type(effect) for effect in effects] == [Send, *[Sleep, Send] * most, GiveUp]
+    assert effects[-1].error is errors[-1]
+    assert errors[-1].retries_taken == most
+
+
+def test_what_is_not_retryable_gives_up_at_once() -> None:
+    error = status(400)
+    assert run(error) == [Send("P"), GiveUp(error)]
+    assert error.retries_taken == 0
+    other = ValueError("x")
+    assert run(ConnectError("x"), other) == [Send("P"), Sleep(0.5), Send("P"), GiveUp(other)]
+
+
+def test_the_jitter_and_the_time_are_the_drivers() -> None:
+    effects = run(Outcome(ReadError("x"), jitter=1.0), Outcome(status(429, retry_after=date(7)), now=NOW), None)
+    assert effects == [Send("P"), Sleep(0.375), Send("P"), Sleep(7.0), Send("P")]
+
+
+@pytest.mark.parametrize(
+    ("left", "goes_on"), [(None, True), (0.6, True), (0.5, False), (0.1, False), (0.0, False), (-1.0, False)]
+)
+def test_no_wait_beyond_the_total_time(left: float | None, goes_on: bool) -> None:
+    error = ReadError("x")
+    outcomes = [Outcome(error, time_left=left), *([None] if goes_on else [])]
+    effects = run(*outcomes)
+    assert effects == ([Send("P"), Sleep(0.5), Send("P")] if goes_on else [Send("P"), GiveUp(error)])
+
+
+def redirect(code: int, location: str | None) -> Exception:
+    return status(code, **({} if location is None else {"location": location}))
+
+
+@pytest.mark.parametrize("code", [307, 308])
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [("/v2/chat", "https://s/v2/chat"), ("https://s:443/x?y#z", "https://s:443/x?y"), ("b", "https://s/v1/b")],
+)
+def test_redirects_within_the_origin_are_followed_without_a_wait(code: int, location: str, target: str) -> None:
+    assert run(redirect(code, location), None) == [Send("P"), Send("P", target)]
+
+
+@pytest.mark.parametrize(
+    ("code", "location"),
+    [
+        (301, "/v2"), (302, "/v2"), (303, "/v2"), (300, "/v2"),
+        (307, None), (307, "https://evil/v2"), (307, "http://s/v2"), (308, "https://s:8443/v2"), (308, "//evil"),
+        (307, "https://s@evil/"), (307, "https://user:pw@s/"), (307, "https://["),
+    ],
+)  # fmt: skip
+def test_other_redirects_are_not_followed(code: int, location: str | None) -> None:
+    error = redirect(code, location)
+    assert redirect_target(error, "https://s/v1/chat") is None
+    assert run(error) == [Send("P"), GiveUp(error)]
+    assert isinstance(error, RedirectError)
+
+
+def test_redirects_in_circles() -> None:
+    error = redirect(307, "/again")
+    effects = run(*[error] * (MAX_REDIRECTS + 1))
+    assert effects == [Send("P"), *[Send("P", "https://s/again")] * MAX_REDIRECTS, GiveUp(error)]
+
+
+def test_a_redirect_costs_no_retry_and_holds_for_the_retries() -> None:
+    first, second = ConnectError("x"), status(503)
+    effects = run(redirect(307, "/new"), first, second, None)
+    new = "https://s/new"
+    assert effects == [Send("P"), Send("P", new), Sleep(0.5), Send("P", new), Sleep(1.0), Send("P", new)]
+
+
+def test_a_redirect_is_followed_from_where_it_was_given() -> None:
+    outcomes = [Outcome(redirect(307, "/b/"), "https://s/a/"), Outcome(redirect(307, "c"), "https://s/b/"), None]
+    assert run(*outcomes) == [Send("P"), Send("P", "https://s/b/"), Send("P", "https://s/b/c")]
+
+
+def test_a_redirect_in_the_stream_is_none() -> None:
+    assert redirect_target(status(None, location="/x"), "https://s/") is None
+    for error in (
+        NotFoundError("x", status_code=404),
+        InternalServerError("x"),
+        RateLimitError("x"),
+        ConflictError("x"),
+    ):
+        assert redirect_target(error, "https://s/") is None
