@@ -32,13 +32,17 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def excerpt(self, text: str | bytes, length: int = 500, *, more: str = "...") -> str:
         """The beginning of a peer's words, fit to be shown: redacted before it is cut, since half a secret
         would not be recognised. ``more`` stands for what is left out."""
-        window = length + max(map(len, self.secrets), default=0)
+        window = self.window(length)
         cut = len(text) > window
         text = text[:window]
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         text = self.redact(text.strip(), cut=cut)
         return text if len(text) <= length and not cut else text[:length] + more
+
+    def window(self, length: int) -> int:
+        """How much of a text decides what its first ``length`` characters are when they are redacted."""
+        return length + max((len(secret.encode()) for secret in self.secrets), default=0)
 
     def redacted(self, value: object) -> object:
         """``redact`` for every string in a decoded JSON document."""

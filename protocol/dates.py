@@ -32,7 +32,7 @@ def parse_http_date(value: bytes) -> float | None:
             return None
         if year < 100:
             # A two-digit year that seems more than 50 years ahead is in the past; nobody sends these
-            # any more, so the century turns at 70 as in POSIX.
+            # any more, so the century turns at 70.
             year += 1900 if year >= 70 else 2000
         return float(_days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second)
     return None

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from .context import Context
 from .errors import ConfigurationError, ProxyError
 from .request import HTTPRequest
 from .urls import URL, parse_url
@@ -227,7 +228,7 @@ class HTTPConnect:
 
     _LONGEST_HEAD = 64 * 1024
 
-    __slots__ = ("_buffer", "_done", "_proxy", "_request", "_target")
+    __slots__ = ("_buffer", "_context", "_done", "_proxy", "_request", "_searched", "_target")
 
     def __init__(self, host: str, port: int, proxy: Proxy, *, user_agent: str = "deltawire") -> None:
         self._proxy = proxy
@@ -238,7 +239,10 @@ class HTTPConnect:
             head.append(f"Proxy-Authorization: {proxy.authorization.decode('ascii')}")
         self._request = "\r\n".join([*head, "", ""]).encode("ascii")
         self._buffer = bytearray()
+        self._searched = 0
         self._done = False
+        # A proxy may say the password back.
+        self._context = Context(secrets=(proxy.password or "", (proxy.authorization or b"").decode("ascii")))
 
     def data_to_send(self) -> bytes:
         """The request, once; b"" after that."""
@@ -249,27 +253,28 @@ class HTTPConnect:
         """Bytes from the proxy have come."""
         if self._done:
             return []
-        # The end of the head may straddle the seam by three bytes; nothing before that is searched again.
-        start = max(len(self._buffer) - 3, 0)
         self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n", start)
-        if end < 0:
-            if len(self._buffer) > self._LONGEST_HEAD:
-                return self._fail("sends a head that does not end")
-            return []
-        head, rest = bytes(self._buffer[:end]), bytes(self._buffer[end + 4 :])
-        version, _, after = head.partition(b"\r\n")[0].partition(b" ")
-        code, _, reason = after.partition(b" ")
-        if not version.startswith(b"HTTP/1.") or len(code) != 3 or not code.isdigit():
-            return self._fail(f"does not answer in HTTP: {head[:100]!r}")
-        status = int(code)
-        if 100 <= status < 200:
-            self._buffer.clear()
-            return self.receive(rest)
+        status = 100
+        while 100 <= status < 200:
+            # The end of the head may straddle the seam by three bytes; nothing before that is searched again.
+            end = self._buffer.find(b"\r\n\r\n", max(self._searched - 3, 0))
+            self._searched = len(self._buffer)
+            if end < 0:
+                too_long = len(self._buffer) > self._LONGEST_HEAD
+                return self._fail("sends a head that does not end") if too_long else []
+            head = bytes(self._buffer[:end])
+            del self._buffer[: end + 4]
+            self._searched = 0
+            version, _, after = head.partition(b"\r\n")[0].partition(b" ")
+            code, _, reason = after.partition(b" ")
+            if not version.startswith(b"HTTP/1.") or len(code) != 3 or not code.isdigit():
+                return self._fail(f"does not answer in HTTP: {self._context.excerpt(head, 100)!r}")
+            status = int(code)
+        rest = bytes(self._buffer)
         if 200 <= status < 300:
             self._done = True
             return [TunnelOpened(rest)]
-        words = " ".join(reason.decode("latin-1").split())
+        words = " ".join(self._context.excerpt(reason, 200).split())
         if status == 407:
             return self._fail(
                 f"wants other credentials (407 {words}): put user and password into its URL, percent-encoded, "

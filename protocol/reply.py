@@ -288,8 +288,9 @@ class Reply:
 
     def _read_unexpected(self, data: bytes) -> list[Event]:
         # The same words however the bytes are split: the error waits until there are enough of them.
-        self._body += data[: verdicts.FIRST_BYTES - len(self._body)]
-        return [] if len(self._body) < verdicts.FIRST_BYTES else self._finish(None)
+        enough = self.context.window(verdicts.FIRST_BYTES) + 1
+        self._body += data[: enough - len(self._body)]
+        return [] if len(self._body) < enough else self._finish(None)
 
     # -- the end -------------------------------------------------------------------------------
 

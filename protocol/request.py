@@ -114,6 +114,8 @@ def _unknown(name: str) -> str:
     # Only on the way to an error: difflib takes a while to load.
     import difflib
 
+    if name in ("messages", "model", "stream"):
+        return f"{name!r} is a field of its own, not one of params"
     near = difflib.get_close_matches(name, PARAMETERS | {"messages", "model", "stream"}, 1)
     mean = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown parameter {name!r}{mean} (what only some servers know goes into extra_body={{{name!r}: ...}})"

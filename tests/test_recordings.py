@@ -18,7 +18,6 @@ from deltawire.protocol import (
     Reply,
     StreamEnded,
     StreamFailed,
-    UnexpectedReplyError,
     accumulate,
 )
 from deltawire.protocol.accumulate import Accumulator
@@ -166,13 +165,8 @@ def test_recording_cut_at_random(name: str) -> None:
     found = exchanges([raw])
     for exchange in found:
         whole = [said(event) for event in fed(exchange, lambda data: [data])]
-        same_words = not isinstance(getattr(fed(exchange)[-1], "error", None), UnexpectedReplyError)
         for cutter in (None, recut, recut, each_byte):
-            events = fed(exchange, cutter)
-            if same_words:
-                assert [said(event) for event in events] == whole
-            else:
-                assert [event[0:2] for event in map(said, events)] == [event[0:2] for event in whole]
+            assert [said(event) for event in fed(exchange, cutter)] == whole
     # Also when the very response is cut, so that h11 gives other pieces.
     for before, after in zip(found, exchanges(recut(raw)), strict=True):
         assert [said(event) for event in fed(after)] == [said(event) for event in fed(before)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from feeding import (
     each_byte,
     ended,
     failure,
+    pieces,
     read,
     said,
     same,
@@ -590,6 +592,7 @@ def test_an_error_beside_choices_comes_after_them() -> None:
 def test_an_empty_error_is_none(nothing: object) -> None:
     events = read(sse({**delta("a"), "error": nothing}, FINISH, DONE))
     assert text(events) == "a"
+    assert chunks(events)[0].error is None
     assert ended(events).finished
 
 
@@ -648,6 +651,8 @@ def test_each_limit_is_named_and_comes_after_the_good_events(name: str) -> None:
 
 def test_a_reply_of_exactly_its_limit_is_good() -> None:
     assert ended(read(EVENTS, limits=Limits(reply=len(EVENTS)))).finished
+    for _, parts in ways(EVENTS):
+        assert isinstance(failure(read(parts, limits=Limits(reply=len(EVENTS) - 1))), LimitExceededError)
     assert ended(read(DOCUMENT, headers=JSON, limits=Limits(document=len(DOCUMENT)))).finished
     assert isinstance(
         failure(read(DOCUMENT, headers=JSON, limits=Limits(document=len(DOCUMENT) - 1))), LimitExceededError
@@ -742,6 +747,30 @@ def test_a_key_that_a_server_echoes_is_not_shown(status: int, headers: Headers, 
         assert KEY[:12] not in words
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "start", "end"),
+    [
+        (500, TEXT, "", ""),
+        (500, JSON, '{"error": {"message": "', '"}}'),
+        (200, HTML, "<html>", ""),
+        (200, JSON, '{"', '": 1}'),
+        (200, JSON, '{"', ""),
+        (200, SSE, "data: nonsense", "\n\n"),
+        (200, SSE, 'data: {"error": "', '"}\n\n'),
+    ],
+)
+@pytest.mark.parametrize("fill", ["x", "é"])
+def test_no_cut_leaves_a_part_of_a_key(status: int, headers: Headers, start: str, end: str, fill: str) -> None:
+    # Wherever words are cut short, nothing of a key may stand before the cut.
+    for about in (100, 200, 250, 500, 1000, 2000):
+        for length in range(max(about - 30, 0), about + 5):
+            body = f"{start}{fill * length}{KEY}{'y' * 100}{end}".encode()
+            error = failure(read([body, b"\n"], status=status, headers=headers, context=SECRET))
+            shown = f"{error!r} {error} {vars(error)}"
+            assert KEY[:8] not in shown
+            assert KEY[-8:] not in shown
+
+
 def test_a_key_in_the_words_of_a_cause_is_not_shown() -> None:
     assert KEY not in str(failure(read(sse(delta("a")), fail=OSError(f"at {KEY}"), context=SECRET)))
     assert KEY not in str(failure(Reply(context=SECRET).fail(OSError(f"at {KEY}"))))
@@ -834,6 +863,28 @@ def test_takes_any_bytes_like() -> None:
         assert text(read([kind(part) for part in (EVENTS[:20], EVENTS[20:])])) == "hi"  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        b'data: {"id":\rdata: "x"}\n\n',
+        b'data: {"id": "x"}\rid: 5\n\n',
+        b'data: {"id": "x"}\r\n\n',
+        b'data: {"id": "x"}\n\n',
+        b'data:{"id": "x"}\n\n',
+        b'data: {"id": "x"}\r\n\r\n',
+        b'event: a\ndata: {"id": "x"}\n\n',
+    ],
+)
+def test_one_event_a_read(block: bytes) -> None:
+    reply = Reply()
+    reply.start(200, SSE)
+    for _ in range(3):
+        (chunk,) = reply.receive(block)
+        assert isinstance(chunk, ChatCompletionChunk)
+        assert chunk.id == "x"
+    assert reply.receive(sse(DONE)) == [StreamEnded(False)]
+
+
 def test_empty_reads_do_nothing() -> None:
     for body, headers in ((EVENTS, SSE), (DOCUMENT, JSON)):
         same(with_empties([body[:10], body[10:]]), read(body, headers=headers), headers=headers)
@@ -914,12 +965,10 @@ def test_any_stream_any_split(
 ) -> None:
     whole, parts = body
     expected = read(whole, headers=headers, limits=limits, status=status)
-    if isinstance(error := getattr(expected[-1], "error", None), UnexpectedReplyError):
-        # Its words have a test of their own.
-        assert type(error) is type(failure(read(parts, headers=headers, limits=limits, status=status)))
-        return
-    same(parts, expected, headers=headers, limits=limits, status=status)
-    same(each_byte(whole), expected, headers=headers, limits=limits, status=status)
+    # One event a read has a way of its own through the machine.
+    one_a_read = pieces(whole, (found.end() for found in re.finditer(rb"\n\n", whole)))
+    for each in (parts, one_a_read, each_byte(whole)):
+        same(each, expected, headers=headers, limits=limits, status=status)
     for chunk in chunks(expected):
         chunk.to_json().encode()
 

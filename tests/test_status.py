@@ -343,6 +343,7 @@ def test_the_three_forms_of_a_date(value: bytes) -> None:
         (b"Mon, 01 Mar 2100 00:00:00 GMT", 4107542400.0),
         (b"Friday, 01-Jan-27 00:00:00 GMT", 1798761600.0),
         (b"Thursday, 01-Jan-70 00:00:00 GMT", 0.0),
+        (b"Sunday, 01-Jan-68 00:00:00 GMT", 3092601600.0),
     ],
 )
 def test_some_dates(value: bytes, stamp: float) -> None:
