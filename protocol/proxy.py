@@ -242,7 +242,8 @@ class HTTPConnect:
         self._searched = 0
         self._done = False
         # A proxy may say the password back.
-        self._context = Context(secrets=(proxy.password or "", (proxy.authorization or b"").decode("ascii")))
+        encoded = (proxy.authorization or b"").decode("ascii").partition(" ")[2]
+        self._context = Context(secrets=(proxy.password or "", encoded))
 
     def data_to_send(self) -> bytes:
         """The request, once; b"" after that."""
