@@ -276,9 +276,10 @@ class HTTPConnect:
             self._done = True
             return [TunnelOpened(rest)]
         words = " ".join(self._context.excerpt(reason, 200).split())
-        if status == 407:
+        if status in (401, 407):
+            # 401 is for servers (RFC 9110 section 15.5.2), yet tinyproxy answers a wrong password so.
             return self._fail(
-                f"wants other credentials (407 {words}): put user and password into its URL, percent-encoded, "
+                f"wants other credentials ({status} {words}): put user and password into its URL, percent-encoded, "
                 "as http://user:password@host:port",
                 status=status,
                 transient=False,

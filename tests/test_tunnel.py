@@ -67,6 +67,7 @@ def failure(parts: list[bytes]) -> TunnelFailed:
     ("data", "status", "transient", "words"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 407, False, "wants other credentials"),
+        (b"HTTP/1.0 401 Unauthorized\r\n\r\n", 401, False, "wants other credentials (401 Unauthorized)"),
         (b"HTTP/1.1 403 Not allowed here\r\nContent-Length: 2\r\n\r\nno", 403, True, "403 Not allowed here"),
         (b"HTTP/1.0 503 \r\n\r\n", 503, True, "refused to open a tunnel to api.example:443"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", None, True, "does not answer in HTTP"),

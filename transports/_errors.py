@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
-from deltawire.protocol import ConfigurationError, ConnectError, DeltawireError, ProxyError, ReadError, TransportError
+from deltawire.protocol import ConnectError, DeltawireError, ProxyError, ReadError, TransportError
 
 from ._tls import is_distrust
 
@@ -54,7 +54,5 @@ def exchange_error(error: Exception, deadlines: Deadlines, where: str) -> Deltaw
         return error
     if isinstance(error, httpcore.TimeoutException):
         return deadlines.error(where)
-    if isinstance(error, httpcore.LocalProtocolError):
-        return ConfigurationError(f"the request is no valid HTTP{where}: {error}")
     reason = str(error) or type(error).__name__
     return ReadError(f"the connection broke{where}: {reason}")

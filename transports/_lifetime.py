@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,33 +23,51 @@ if TYPE_CHECKING:
     Closing = Callable[[], Awaitable[None]]
 
 
+def _running_trio() -> Any:
+    """The module trio, if it runs this code; else None."""
+    trio: Any = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
+
+
+def running_loop() -> Any:
+    """What stands for the event loop that runs now: a key that can be held weakly."""
+    trio = _running_trio()
+    return trio.lowlevel.current_trio_token() if trio is not None else asyncio.get_running_loop()
+
+
 class Runner:
     """The event loop that runs now, as something to hand work to later, from anywhere."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: AsyncGenerator[None, None] | None = None
-        trio: Any = sys.modules.get("trio")
-        self._trio: Any = trio if trio is not None and trio.lowlevel.in_trio_run() else None
-        self._loop: Any = self._trio.lowlevel.current_trio_token() if self._trio else asyncio.get_running_loop()
+        self._trio = _running_trio()
+        # Weakly: whoever is found by his loop must not be what keeps the loop.
+        self._loop: weakref.ref[Any] = weakref.ref(running_loop())
 
     def spawn(self, closing: Closing) -> None:
         """Run it as a task of the loop, soon; not at all if the loop is over."""
+        loop = self._loop()
+        if loop is None:
+            return
         if self._trio is not None:
             with contextlib.suppress(self._trio.RunFinishedError):
-                self._loop.run_sync_soon(self._spawn_trio, closing)
+                loop.run_sync_soon(self._spawn_trio, closing)
         else:
             # RuntimeError: the loop is closed, and its sockets with it.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._spawn_asyncio, closing)
+                loop.call_soon_threadsafe(self._spawn_asyncio, closing)
 
     def _spawn_trio(self, closing: Closing) -> None:
-        # RuntimeError: the run is past its last tasks.
-        with contextlib.suppress(RuntimeError):
+        try:
             self._trio.lowlevel.spawn_system_task(_quietly, closing)
+        except RuntimeError:
+            # The run is past its last tasks, but has yet to finalise its generators. If one of them were
+            # collected before that, trio would complain: so its queue holds them, from round to round.
+            self.spawn(closing)
 
     def _spawn_asyncio(self, closing: Closing) -> None:
-        task = self._loop.create_task(_quietly(closing))
+        task = asyncio.get_running_loop().create_task(_quietly(closing))
         # The loop holds its tasks weakly.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -68,9 +87,13 @@ class Runner:
         try:
             yield
         finally:
+            # A generator knows its loop.
+            self._keeper = None
             await _quietly(closing)
             if self._tasks:
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                # Not for the task that ends this generator, which may be one of them.
+                others = self._tasks - {asyncio.current_task()}
+                await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _quietly(closing: Closing) -> None:

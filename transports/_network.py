@@ -35,6 +35,32 @@ def _left(until: float | None) -> float | None:
     return None if until is None else max(until - time.monotonic(), 0.001)
 
 
+def _multiplexes(stream: httpcore.NetworkStream | httpcore.AsyncNetworkStream) -> bool:
+    """Whether HTTP/2 was agreed on."""
+    tls = stream.get_extra_info("ssl_object")
+    return tls is not None and tls.selected_alpn_protocol() == "h2"
+
+
+class _Limits:
+    """How long the next read of a stream may take; see `SyncStream`."""
+
+    def __init__(self, *, multiplexed: bool) -> None:
+        self.own_timeout = False
+        self.read_timeout: float | None = None
+        self._multiplexed = multiplexed
+        self._head_until: float | None = None
+
+    def _written(self, timeout: float | None) -> None:
+        if not self._multiplexed:
+            self._head_until = None if timeout is None else time.monotonic() + timeout
+
+    def _may_take(self, timeout: float | None) -> float | None:
+        if self.own_timeout:
+            return self.read_timeout
+        # A head that comes in drops gets no more time than one that comes at once.
+        return timeout if self._head_until is None else _left(self._head_until)
+
+
 def _opened(events: list[Any]) -> TunnelOpened | None:
     for event in events:
         if isinstance(event, TunnelFailed):
@@ -43,23 +69,34 @@ def _opened(events: list[Any]) -> TunnelOpened | None:
     return None
 
 
-class SyncStream(httpcore.NetworkStream):
-    """A connection. ``read_timeout``, once set, is what the next read may take; seconds, None for ever."""
+class SyncStream(_Limits, httpcore.NetworkStream):
+    """A connection.
 
-    def __init__(self, inner: httpcore.NetworkStream, connect_until: float | None, leading: bytes = b"") -> None:
+    With ``own_timeout``, ``read_timeout`` is what the next read may take (seconds, None for ever). Without, that
+    is httpcore's timeout, counted from the last write: for all reads of a reply's head together.
+    """
+
+    def __init__(
+        self,
+        inner: httpcore.NetworkStream,
+        connect_until: float | None,
+        leading: bytes = b"",
+        *,
+        multiplexed: bool = False,
+    ) -> None:
+        super().__init__(multiplexed=multiplexed)
         self._inner = inner
         self._connect_until = connect_until
         self._leading = leading
-        self.own_timeout = False
-        self.read_timeout: float | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._leading:
             data, self._leading = self._leading[:max_bytes], self._leading[max_bytes:]
             return data
-        return self._inner.read(max_bytes, self.read_timeout if self.own_timeout else timeout)
+        return self._inner.read(max_bytes, self._may_take(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._written(timeout)
         self._inner.write(buffer, timeout)
 
     def close(self) -> None:
@@ -75,7 +112,7 @@ class SyncStream(httpcore.NetworkStream):
         except BaseException:
             self._inner.close()
             raise
-        return SyncStream(inner, None)
+        return SyncStream(inner, None, multiplexed=_multiplexes(inner))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -127,23 +164,30 @@ class SyncNetwork(httpcore.NetworkBackend):
             raise
 
 
-class AsyncStream(httpcore.AsyncNetworkStream):
+class AsyncStream(_Limits, httpcore.AsyncNetworkStream):
     """As `SyncStream`."""
 
-    def __init__(self, inner: httpcore.AsyncNetworkStream, connect_until: float | None, leading: bytes = b"") -> None:
+    def __init__(
+        self,
+        inner: httpcore.AsyncNetworkStream,
+        connect_until: float | None,
+        leading: bytes = b"",
+        *,
+        multiplexed: bool = False,
+    ) -> None:
+        super().__init__(multiplexed=multiplexed)
         self._inner = inner
         self._connect_until = connect_until
         self._leading = leading
-        self.own_timeout = False
-        self.read_timeout: float | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._leading:
             data, self._leading = self._leading[:max_bytes], self._leading[max_bytes:]
             return data
-        return await self._inner.read(max_bytes, self.read_timeout if self.own_timeout else timeout)
+        return await self._inner.read(max_bytes, self._may_take(timeout))
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._written(timeout)
         await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -161,7 +205,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
             with anyio.CancelScope(shield=True):
                 await self._inner.aclose()
             raise
-        return AsyncStream(inner, None)
+        return AsyncStream(inner, None, multiplexed=_multiplexes(inner))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

@@ -15,11 +15,16 @@ from deltawire.protocol import ConfigurationError, absolute_form
 from ._tls import tls_context
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deltawire.protocol import Deadlines, HTTPRequest, Proxy
 
 # How long the end of a reply may take after its last event, so that the connection can be kept.
 DRAIN_SECONDS = 0.1
 DRAIN_BYTES = 64 * 1024
+
+# How long to look for what has come while the caller was away.
+LATE_SECONDS = 0.02
 
 # Pools of proxies beyond this number are closed, the longest unused first: who rotates through thousands
 # of proxies should not keep a connection to each.
@@ -42,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def pool_arguments(self) -> dict[str, Any]:
         """The arguments of ``httpcore.ConnectionPool`` but for its network backend."""
         return {
-            "ssl_context": tls_context(self.verify),
+            "ssl_context": tls_context(self.verify, http2=self.http2),
             "http2": self.http2,
             "keepalive_expiry": self.keepalive_expiry,
             "max_connections": self.max_connections,
@@ -50,15 +55,63 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-def core_request(request: HTTPRequest, deadlines: Deadlines, proxy: Proxy | None) -> dict[str, Any]:
+class Progress:
+    """Tells the deadlines when the connection stands: when httpcore begins to send the request. Its methods are
+    what httpcore's ``trace`` extension calls."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        now = time.monotonic()
+        connect, wait = above_zero(deadlines.remaining(now)), above_zero(deadlines.remaining_after_connect(now))
+        self.timeouts = {"connect": connect, "pool": connect, "read": wait, "write": wait}
+
+    def trace(self, name: str, info: Mapping[str, Any]) -> None:
+        if name.endswith("send_request_headers.started"):
+            now = time.monotonic()
+            self._deadlines.connected(now)
+            # httpcore looks at them after this.
+            self.timeouts["read"] = self.timeouts["write"] = above_zero(self._deadlines.remaining(now))
+
+    async def atrace(self, name: str, info: Mapping[str, Any]) -> None:
+        self.trace(name, info)
+
+
+def above_zero(seconds: float | None) -> float | None:
+    """For sockets, whose timeout of 0 means another thing."""
+    return None if seconds is None else max(seconds, 0.001)
+
+
+def read_timeout(deadlines: Deadlines, since: float, where: str) -> float | None:
+    """How long the next read may take, whose caller has waited ``since`` then.
+
+    Raises `TimeoutError` when a deadline has passed; unless that was before the caller began to wait. Then it was
+    he who was away, and what the server has sent meanwhile is read first, which takes no time.
+    """
+    left = deadlines.remaining(time.monotonic())
+    if left != 0.0:
+        return left
+    error = deadlines.error(where)
+    if error.deadline == "total" or deadlines.remaining(since) != 0.0:
+        raise error
+    return LATE_SECONDS
+
+
+def core_origin(request: HTTPRequest) -> httpcore.Origin:
+    """The server of a request, as httpcore's connections know it."""
+    url = request.parts
+    return httpcore.Origin(url.scheme.encode("ascii"), url.host.encode("ascii"), url.port)
+
+
+def core_request(
+    request: HTTPRequest, deadlines: Deadlines, proxy: Proxy | None, *, asynchronous: bool = False
+) -> dict[str, Any]:
     """The arguments of ``httpcore.Request`` for this request."""
     url = request.parts
     scheme, host, port, target = url.scheme, url.host, url.port, url.target
     if proxy is not None and scheme == "http":
         request = absolute_form(request, proxy)
         scheme, host, port, target = proxy.scheme, proxy.host, proxy.port, str(url)
-    now = time.monotonic()
-    connect, wait = deadlines.remaining(now), deadlines.remaining_after_connect(now)
+    progress = Progress(deadlines)
     return {
         "method": request.method.encode("ascii"),
         "url": httpcore.URL(
@@ -66,5 +119,8 @@ def core_request(request: HTTPRequest, deadlines: Deadlines, proxy: Proxy | None
         ),
         "headers": list(request.headers),
         "content": request.body,
-        "extensions": {"timeout": {"connect": connect, "read": wait, "write": wait, "pool": connect}},
+        "extensions": {
+            "timeout": progress.timeouts,
+            "trace": progress.atrace if asynchronous else progress.trace,
+        },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     Verify = bool | str | os.PathLike[str] | ssl.SSLContext
 
 
-def tls_context(verify: Verify) -> ssl.SSLContext:
+def tls_context(verify: Verify, *, http2: bool = False) -> ssl.SSLContext:
     """The context for a ``verify=`` option.
 
     True: the system's and certifi's authorities. A path: the authorities in that PEM file (or directory)
@@ -24,7 +25,7 @@ def tls_context(verify: Verify) -> ssl.SSLContext:
     if isinstance(verify, ssl.SSLContext):
         return verify
     if verify is True:
-        return httpcore.default_ssl_context()
+        return _default(http2, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     if verify is False:
         context = ssl.create_default_context()
         context.check_hostname = False
@@ -39,6 +40,13 @@ def tls_context(verify: Verify) -> ssl.SSLContext:
         raise ConfigurationError(
             f"verify={path!r} can't be loaded as a file of certificate authorities: {error}"
         ) from None
+
+
+@functools.lru_cache(maxsize=8)
+def _default(*key: object) -> ssl.SSLContext:
+    # It takes 80 ms to load, while an event loop stands still: once for all clients. By ``http2``, since
+    # httpcore notes in the context what it offers; by the variables that OpenSSL reads.
+    return httpcore.default_ssl_context()
 
 
 def is_distrust(error: BaseException | None) -> bool:

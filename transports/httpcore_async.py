@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpcore
-from anyio.lowlevel import RunVar
 
 from deltawire.protocol import UsageError
 
 from ._errors import PEER_ERRORS, exchange_error
-from ._lifetime import Runner
+from ._lifetime import Runner, running_loop
 from ._network import AsyncNetwork, AsyncStream
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, core_request
+from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, core_origin, core_request, read_timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +37,11 @@ class _Pools:
         while self.by_proxy:
             _, pool = self.by_proxy.popitem()
             await pool.aclose()
+
+    async def finish(self) -> None:
+        """Close, with nothing left to do when the loop ends."""
+        await self.aclose()
+        await self.runner.forget()
 
 
 class AsyncHTTPCoreTransport:
@@ -60,9 +64,9 @@ class AsyncHTTPCoreTransport:
             max_connections=max_connections,
             max_keepalive_connections=max_keepalive_connections,
         )
-        self._pools: RunVar[_Pools] = RunVar("deltawire connection pools")
-        # Those of loops that are gone vanish by themselves.
-        self._all: weakref.WeakSet[_Pools] = weakref.WeakSet()
+        # By loop; those of loops that are gone vanish by themselves. (anyio's RunVar would keep each pool, hence
+        # each transport's, as long as the loop, and the loop for ever.)
+        self._pools: weakref.WeakKeyDictionary[Any, _Pools] = weakref.WeakKeyDictionary()
         self._arguments: dict[str, Any] | None = None
         self._closed = False
 
@@ -76,7 +80,7 @@ class AsyncHTTPCoreTransport:
 
     def connections(self) -> tuple[int, int]:
         """How many connections of the running loop are busy, and how many are idle."""
-        pools = self._pools.get(None)
+        pools = self._pools.get(running_loop())
         found = [
             connection.is_idle()
             for pool in (pools.by_proxy.values() if pools is not None else ())
@@ -88,24 +92,22 @@ class AsyncHTTPCoreTransport:
     async def aclose(self) -> None:
         """Close all connections of the running loop. Idempotent."""
         self._closed = True
-        pools = self._pools.get(None)
+        pools = self._pools.pop(running_loop(), None)
         if pools is not None:
             with anyio.CancelScope(shield=True):
-                await pools.aclose()
-                await pools.runner.forget()
+                await pools.finish()
 
     def abandon(self) -> None:
         """As `aclose`, from a finaliser: for all loops, each on its own time."""
-        for pools in self._all:
-            pools.runner.spawn(pools.aclose)
+        for pools in list(self._pools.values()):
+            pools.runner.spawn(pools.finish)
 
     async def pool(self, proxy: Proxy | None) -> tuple[httpcore.AsyncConnectionPool, Runner]:
         """The running loop's pool for a proxy."""
-        pools = self._pools.get(None)
+        loop = running_loop()
+        pools = self._pools.get(loop)
         if pools is None:
-            pools = _Pools()
-            self._pools.set(pools)
-            self._all.add(pools)
+            self._pools[loop] = pools = _Pools()
             await pools.runner.at_end(pools.aclose)
         pool = pools.by_proxy.get(proxy)
         if pool is None:
@@ -146,14 +148,19 @@ class AsyncHTTPCoreExchange:
         self._response: httpcore.Response | None = None
         self._body: AsyncIterator[bytes] | None = None
         self._stream: AsyncStream | None = None
+        self._pool: httpcore.AsyncConnectionPool | None = None
         self._runner: Runner | None = None
         self._contents = 0
+        self._timeouts: dict[str, float | None] = {}
+        # When the caller began to wait.
+        self._since = 0.0
         self._closed = False
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
         reply = self._reply
         events: list[Event] = []
+        self._since = time.monotonic()
         try:
             while not events and not reply.done:
                 if self._body is None:
@@ -174,12 +181,12 @@ class AsyncHTTPCoreExchange:
     async def _open(self) -> list[Event]:
         if self._closed:
             raise UsageError("the exchange is closed")
-        pool, self._runner = await self._transport.pool(self._proxy)
-        arguments = core_request(self._request, self._deadlines, self._proxy)
-        self._response = response = await pool.handle_async_request(httpcore.Request(**arguments))
-        self._deadlines.connected(time.monotonic())
+        self._pool, self._runner = await self._transport.pool(self._proxy)
+        arguments = core_request(self._request, self._deadlines, self._proxy, asynchronous=True)
+        self._timeouts = arguments["extensions"]["timeout"]
+        self._response = response = await self._pool.handle_async_request(httpcore.Request(**arguments))
         stream = response.extensions.get("network_stream")
-        # On HTTP/2 the stream is shared by many exchanges: there httpcore's own timeouts hold.
+        # On HTTP/2 the stream is shared by many exchanges, and has no deadline of its own.
         if isinstance(stream, AsyncStream) and response.extensions["http_version"] != b"HTTP/2":
             self._stream = stream
             stream.own_timeout = True
@@ -187,11 +194,12 @@ class AsyncHTTPCoreExchange:
         return self._reply.start(response.status, response.headers)
 
     async def _read(self, body: AsyncIterator[bytes]) -> bytes | None:
-        deadlines = self._deadlines
-        now = time.monotonic()
-        deadlines.check(now, self._reply.context.where())
+        timeout = read_timeout(self._deadlines, self._since, self._reply.context.where())
         if self._stream is not None:
-            self._stream.read_timeout = deadlines.remaining(now)
+            self._stream.read_timeout = timeout
+        else:
+            # On HTTP/2, httpcore looks here before each read.
+            self._timeouts["read"] = timeout
         return await self._next(body)
 
     async def aclose(self) -> None:
@@ -243,8 +251,11 @@ class AsyncHTTPCoreExchange:
                     while True:
                         await body.__anext__()
         with anyio.CancelScope(shield=True), contextlib.suppress(*PEER_ERRORS):
-            if response.extensions.get("http_version") == b"HTTP/2" and not self._reply.done:
-                await response.extensions["network_stream"].aclose()
+            if response.extensions.get("http_version") == b"HTTP/2" and not self._reply.done and self._pool:
+                # The connection, not its socket: the pool would go on using it.
+                for connection in self._pool.connections:
+                    if connection.can_handle_request(core_origin(self._request)):
+                        await connection.aclose()
             # Else the pool's slot is held.
             await response.aclose()
 

@@ -14,7 +14,7 @@ from deltawire.protocol import UsageError
 
 from ._errors import PEER_ERRORS, exchange_error
 from ._network import SyncNetwork, SyncStream
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, core_request
+from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, core_origin, core_request, read_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ class HTTPCoreTransport:
 
     ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False. ``http2``: offer
     HTTP/2 in TLS (needs the extra ``deltawire[http2]``); a reply left early then closes its connection,
-    hence all replies on it, since httpcore can't reset a single stream. ``keepalive_expiry``: seconds
+    hence all replies on it (httpcore can't reset a single stream). ``keepalive_expiry``: seconds
     that an idle connection is kept. ``max_connections``: None for no limit.
     """
 
@@ -155,12 +155,16 @@ class HTTPCoreExchange:
         self._body: Iterator[bytes] = iter(())
         self._stream: SyncStream | None = None
         self._contents = 0
+        self._timeouts: dict[str, float | None] = {}
+        # When the caller began to wait.
+        self._since = 0.0
         self._closed = False
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
         reply = self._reply
         events: list[Event] = []
+        self._since = time.monotonic()
         try:
             while not events and not reply.done:
                 if self._response is None:
@@ -182,14 +186,14 @@ class HTTPCoreExchange:
         if self._closed:
             raise UsageError("the exchange is closed")
         arguments = core_request(self._request, self._deadlines, self._proxy)
+        self._timeouts = arguments["extensions"]["timeout"]
         self._transport.enter()
         try:
             self._response = self._pool.handle_request(httpcore.Request(**arguments))
         finally:
             self._transport.leave()
-        self._deadlines.connected(time.monotonic())
         stream = self._response.extensions.get("network_stream")
-        # On HTTP/2 the stream is shared by many exchanges: there httpcore's own timeouts hold.
+        # On HTTP/2 the stream is shared by many exchanges, and has no deadline of its own.
         if isinstance(stream, SyncStream) and self._response.extensions["http_version"] != b"HTTP/2":
             self._stream = stream
             stream.own_timeout = True
@@ -197,11 +201,12 @@ class HTTPCoreExchange:
         return self._reply.start(self._response.status, self._response.headers)
 
     def _read(self) -> bytes | None:
-        deadlines = self._deadlines
-        now = time.monotonic()
-        deadlines.check(now, self._reply.context.where())
+        timeout = read_timeout(self._deadlines, self._since, self._reply.context.where())
         if self._stream is not None:
-            self._stream.read_timeout = deadlines.remaining(now)
+            self._stream.read_timeout = timeout
+        else:
+            # On HTTP/2, httpcore looks here before each read.
+            self._timeouts["read"] = timeout
         self._transport.enter()
         try:
             return next(self._body, None)
@@ -245,7 +250,10 @@ class HTTPCoreExchange:
             self._transport.enter()
             try:
                 if http2 and not self._reply.done:
-                    self._response.extensions["network_stream"].close()
+                    # The connection, not its socket: the pool would go on using it.
+                    for connection in self._pool.connections:
+                        if connection.can_handle_request(core_origin(self._request)):
+                            connection.close()
                 self._response.close()
             finally:
                 self._transport.leave()

@@ -1,0 +1,227 @@
+"""Everybody who can read a streamed reply, in one shape.
+
+A peer is a context manager: entered with a base URL it sets up what a program keeps (a client, a pool), and
+gives a function that asks once and reads the whole reply, counting in `Seen`. Each does what a program would
+at the least do with a token: look at its text. The bare ones look at nothing and count pieces of the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpcore
+import httpx
+import httpx_sse
+import openai
+from _data import MODEL
+
+from deltawire import AsyncClient, Client
+
+_MESSAGES: Any = [{"role": "user", "content": "Tell me a story."}]
+_WANTED: dict[str, Any] = {"messages": _MESSAGES, "model": MODEL, "stream": True}
+_BODY = json.dumps(_WANTED).encode()
+_HEADERS: Any = {"content-type": "application/json", "accept": "text/event-stream"}
+_CHAT = "/chat/completions"
+# What deltawire waits for at most; a program without time-outs is not the one to compare with.
+_TIMEOUTS = {"timeout": {"connect": 10.0, "read": 120.0, "write": 120.0, "pool": 10.0}}
+_KEY = "sk-not-a-key"
+
+
+class Seen:
+    """How many tokens one reader, or all readers of a run, have seen so far."""
+
+    __slots__ = ("tokens",)
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+
+Read = Callable[[Seen], None]
+AsyncRead = Callable[[Seen], Awaitable[None]]
+Peer = Callable[[str], AbstractContextManager[Read]]
+AsyncPeer = Callable[[str], AbstractAsyncContextManager[AsyncRead]]
+
+
+def _see(data: str | bytes, seen: Seen) -> bool:
+    """What a hand-written client does with the data of an event; False for the end."""
+    if data in ("[DONE]", b"[DONE]"):
+        return False
+    if json.loads(data)["choices"][0]["delta"].get("content"):
+        seen.tokens += 1
+    return True
+
+
+@contextlib.contextmanager
+def bare_httpcore(url: str) -> Iterator[Read]:
+    with httpcore.ConnectionPool() as pool:
+
+        def read(seen: Seen) -> None:
+            with pool.stream("POST", url + _CHAT, headers=_HEADERS, content=_BODY, extensions=_TIMEOUTS) as reply:
+                for _ in reply.iter_stream():
+                    seen.tokens += 1
+
+        yield read
+
+
+@contextlib.contextmanager
+def deltawire(url: str) -> Iterator[Read]:
+    with Client(base_url=url, api_key=_KEY) as client:
+
+        def read(seen: Seen) -> None:
+            for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
+                if chunk.choices[0].delta.content:
+                    seen.tokens += 1
+
+        yield read
+
+
+@contextlib.contextmanager
+def httpx_with_sse(url: str) -> Iterator[Read]:
+    with httpx.Client(timeout=120.0) as client:
+
+        def read(seen: Seen) -> None:
+            with httpx_sse.connect_sse(client, "POST", url + _CHAT, json=_WANTED) as source:
+                for event in source.iter_sse():
+                    if not _see(event.data, seen):
+                        break
+
+        yield read
+
+
+@contextlib.contextmanager
+def openai_sdk(url: str) -> Iterator[Read]:
+    with openai.OpenAI(base_url=url, api_key=_KEY, max_retries=0) as client:
+
+        def read(seen: Seen) -> None:
+            for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
+                if chunk.choices[0].delta.content:
+                    seen.tokens += 1
+
+        yield read
+
+
+@contextlib.asynccontextmanager
+async def abare_httpcore(url: str, extensions: dict[str, Any] = _TIMEOUTS) -> AsyncIterator[AsyncRead]:
+    async with httpcore.AsyncConnectionPool(max_connections=None) as pool:
+
+        async def read(seen: Seen) -> None:
+            reply = pool.stream("POST", url + _CHAT, headers=_HEADERS, content=_BODY, extensions=extensions)
+            async with reply as response:
+                async for _ in response.aiter_stream():
+                    seen.tokens += 1
+
+        yield read
+
+
+def abare_httpcore_without_timeouts(url: str) -> AbstractAsyncContextManager[AsyncRead]:
+    return abare_httpcore(url, {})
+
+
+@contextlib.asynccontextmanager
+async def adeltawire(url: str) -> AsyncIterator[AsyncRead]:
+    async with AsyncClient(base_url=url, api_key=_KEY) as client:
+
+        async def read(seen: Seen) -> None:
+            async for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
+                if chunk.choices[0].delta.content:
+                    seen.tokens += 1
+
+        yield read
+
+
+@contextlib.asynccontextmanager
+async def ahttpx_with_sse(url: str) -> AsyncIterator[AsyncRead]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=120.0, limits=limits) as client:
+
+        async def read(seen: Seen) -> None:
+            async with httpx_sse.aconnect_sse(client, "POST", url + _CHAT, json=_WANTED) as source:
+                async for event in source.aiter_sse():
+                    # Read to the end: httpx leaves its generators open when trio readers stop before.
+                    _see(event.data, seen)
+
+        yield read
+
+
+@contextlib.asynccontextmanager
+async def aopenai_sdk(url: str) -> AsyncIterator[AsyncRead]:
+    async with openai.AsyncOpenAI(base_url=url, api_key=_KEY, max_retries=0) as client:
+
+        async def read(seen: Seen) -> None:
+            stream = await client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True)
+            async for chunk in stream:
+                if chunk.choices[0].delta.content:
+                    seen.tokens += 1
+
+        yield read
+
+
+@contextlib.asynccontextmanager
+async def aaiohttp(url: str) -> AsyncIterator[AsyncRead]:
+    """aiohttp, and by hand what many programs do: split at blank lines, ``json.loads``."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=120.0)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+
+        async def read(seen: Seen) -> None:
+            async with session.post(url + _CHAT, data=_BODY, headers=_HEADERS) as reply:
+                rest = b""
+                async for data in reply.content.iter_any():
+                    *events, rest = (rest + data).split(b"\n\n")
+                    for event in events:
+                        if event.startswith(b"data: "):
+                            _see(event[6:], seen)
+
+        yield read
+
+
+class _RawReader(asyncio.Protocol):
+    """Bytes that come in, and nothing else."""
+
+    def __init__(self, request: bytes, seen: Seen) -> None:
+        self._request = request
+        self._seen = seen
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._seen.tokens += data.count(b"data: {")
+        if data.endswith(b"0\r\n\r\n"):
+            self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+@contextlib.asynccontextmanager
+async def raw_protocol(url: str) -> AsyncIterator[AsyncRead]:
+    parts = urlsplit(url)
+    head = (
+        f"POST {parts.path}{_CHAT} HTTP/1.1\r\nhost: {parts.netloc}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(_BODY)}\r\n\r\n"
+    )
+
+    async def read(seen: Seen) -> None:
+        loop = asyncio.get_running_loop()
+        transport, reader = await loop.create_connection(
+            lambda: _RawReader(head.encode() + _BODY, seen), parts.hostname or "", parts.port or 80
+        )
+        try:
+            await reader.over
+        finally:
+            transport.abort()
+
+    yield read

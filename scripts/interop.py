@@ -1,0 +1,279 @@
+"""The interop suite: sets up real proxies and servers, then runs ``pytest tests/interop`` against them.
+
+    python scripts/interop.py                          everything
+    python scripts/interop.py --only squid,tinyproxy   some parts
+    python scripts/interop.py --setup-only             only the set-up
+    python scripts/interop.py -- -x -k break           the rest goes to pytest
+
+Needs nothing but Python, Debian (or Ubuntu) and the network. squid and tinyproxy come from apt (by root; others are
+told what to install); the rest goes into virtual environments under ``.interop/`` in the checkout, one each, so that
+their pins don't collide. llama-cpp-python is built from source, in about six minutes on two cores, and the wheel is
+kept in ``$DELTAWIRE_INTEROP_CACHE``, by default ``~/.cache/deltawire-interop``. What is there is not done again.
+The exit status is pytest's, or 1 when something can't be installed: no part is ever left out in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".interop"
+PARTS = ("squid", "tinyproxy", "llama", "litellm", "http2")
+
+# What is tested against. Raise the versions on purpose, and look at what the tests say.
+LLAMA = "llama-cpp-python"
+LLAMA_VERSION = "0.3.36"
+LLAMA_REQUIREMENTS = [f"{LLAMA}[server]=={LLAMA_VERSION}", "gguf==0.19.0"]
+LITELLM_REQUIREMENTS = ["litellm[proxy]==1.106.2"]
+
+# Seconds. None of them is near what the step takes, even on a slow machine.
+APT_TIME, PIP_TIME, BUILD_TIME, PYTEST_TIME, STOP_TIME = 600, 1200, 3600, 1200, 60
+
+SBIN = ("/usr/sbin", "/usr/local/sbin")  # where Debian keeps squid, and not on everybody's PATH
+
+
+class Failure(Exception):
+    """Something can't be set up; the message says what and what to do."""
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    started = time.monotonic()
+    try:
+        environment = set_up(arguments.only)
+    except Failure as failure:
+        say(f"FAILED: {failure}")
+        return 1
+    say(f"set up in {time.monotonic() - started:.1f} s: {', '.join(arguments.only)}")
+    return 0 if arguments.setup_only else run_pytest(environment, arguments.pytest)
+
+
+def parse_arguments() -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--only", type=parts, default=list(PARTS), metavar="PART,...", help=f"some of: {', '.join(PARTS)}"
+    )
+    parser.add_argument("--setup-only", action="store_true", help="don't run the tests")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    return parser.parse_args()
+
+
+def parts(text: str) -> list[str]:
+    chosen = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in chosen if part not in PARTS]
+    if unknown or not chosen:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(PARTS)}")
+    return [part for part in PARTS if part in chosen]
+
+
+def say(text: str) -> None:
+    print(f"interop: {text}", flush=True)
+
+
+def set_up(chosen: list[str]) -> dict[str, str]:
+    """Install what the chosen parts need; gives the variables by which the tests find it."""
+    HOME.mkdir(exist_ok=True)
+    debian(chosen)
+    found = {"DELTAWIRE_INTEROP": ",".join(chosen)}
+    for proxy in ("squid", "tinyproxy"):
+        if proxy in chosen:
+            found[f"DELTAWIRE_INTEROP_{proxy.upper()}"] = str(which(proxy))
+    project = (ROOT / "pyproject.toml").read_bytes()
+    found["DELTAWIRE_INTEROP_PYTHON"] = str(environment("main", ["-e", f"{ROOT}[test]"], digest=project))
+    if "llama" in chosen:
+        found["DELTAWIRE_INTEROP_LLAMA"] = str(llama())
+    if "litellm" in chosen:
+        found["DELTAWIRE_INTEROP_LITELLM"] = str(environment("litellm", LITELLM_REQUIREMENTS))
+    return found
+
+
+# Debian packages
+
+
+def which(command: str) -> str | None:
+    return shutil.which(command) or shutil.which(command, path=os.pathsep.join(SBIN))
+
+
+def debian(chosen: list[str]) -> None:
+    """The Debian packages of the chosen parts, if their commands are missing."""
+    missing: list[str] = [proxy for proxy in ("squid", "tinyproxy") if proxy in chosen and not which(proxy)]
+    if importlib.util.find_spec("ensurepip") is None:
+        missing.append("python3-venv")
+    if "llama" in chosen and not cached_wheel() and not which("c++"):
+        missing.append("build-essential")
+    if not missing:
+        return
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    if not which("apt-get"):
+        raise Failure(f"{', '.join(missing)}: not found, and there is no apt-get here; install what gives these")
+    if os.geteuid() != 0:
+        raise Failure(f"{', '.join(missing)}: not found; install with: sudo {' '.join(install)}")
+    settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    step("apt-update", "reading Debian's package lists", ["apt-get", "update"], APT_TIME, settings)
+    step("apt-install", f"installing {', '.join(missing)} from Debian", install, APT_TIME, settings)
+    for proxy in ("squid", "tinyproxy"):
+        if proxy in missing and not which(proxy):
+            raise Failure(f"{proxy}: apt-get installed its package, but the command is not on PATH nor in {SBIN}")
+
+
+# Virtual environments
+
+
+def environment(name: str, requirements: list[str], *, options: list[str] | None = None, digest: bytes = b"") -> Path:
+    """The Python of a virtual environment with these packages; made anew when they have changed."""
+    place = HOME / name
+    python = place / "bin" / "python"
+    wanted = hashlib.sha256(repr((requirements, sys.version, sys.base_prefix)).encode() + digest).hexdigest()
+    mark = place / "interop-complete"
+    if mark.exists() and mark.read_text() == wanted and works(python):
+        return python
+    shutil.rmtree(place, ignore_errors=True)
+    step(f"{name}-venv", f"making {place.relative_to(ROOT)}", [sys.executable, "-m", "venv", str(place)], PIP_TIME)
+    if requirements:
+        install = [*pip(python), "install", *(options or []), *requirements]
+        step(f"{name}-pip", f"installing {' '.join(requirements)}", install, PIP_TIME)
+    mark.write_text(wanted)
+    return python
+
+
+def works(python: Path) -> bool:
+    """Whether an environment's Python still runs: the one it was made from may be gone."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run([python, "-c", ""], check=False, timeout=60).returncode == 0
+    return False
+
+
+def pip(python: Path) -> list[str]:
+    return [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+
+
+# llama-cpp-python
+
+
+def cache() -> Path:
+    """Where built wheels are kept."""
+    if given := os.environ.get("DELTAWIRE_INTEROP_CACHE"):
+        return Path(given).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "deltawire-interop"
+
+
+def cached_wheel() -> Path | None:
+    found = sorted(cache().glob(f"{LLAMA.replace('-', '_')}-{LLAMA_VERSION}-*.whl"))
+    return found[-1] if found else None
+
+
+def llama() -> Path:
+    """The Python with llama-cpp-python, whose wheel is built first if it is not in the cache."""
+    wheel = cached_wheel()
+    if wheel is None:
+        builder = environment("builder", [])
+        unfinished = HOME / "wheels"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        settings = {
+            **os.environ,
+            "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1),
+            # Not for this machine's processor alone: the cache may be another machine's tomorrow.
+            "CMAKE_ARGS": os.environ.get("CMAKE_ARGS") or "-DGGML_NATIVE=OFF",
+        }
+        # pip's own cache of built wheels doesn't know with which CMAKE_ARGS they were built.
+        options = ["--no-deps", "--no-binary", LLAMA, "--no-cache-dir", "--wheel-dir", str(unfinished)]
+        what = f"building {LLAMA} {LLAMA_VERSION} from source (some minutes, once)"
+        command = [*pip(builder), "wheel", *options, f"{LLAMA}=={LLAMA_VERSION}"]
+        step("llama-build", what, command, BUILD_TIME, settings)
+        cache().mkdir(parents=True, exist_ok=True)
+        for built in unfinished.glob("*.whl"):
+            # In one step, so that a wheel in the cache is always a whole one.
+            shutil.copy(built, cache() / f"{built.name}.part")
+            os.replace(cache() / f"{built.name}.part", cache() / built.name)
+        if (wheel := cached_wheel()) is None:
+            raise Failure(f"pip built no wheel of {LLAMA} {LLAMA_VERSION}: see {log_of('llama-build')}")
+    return environment("llama", LLAMA_REQUIREMENTS, options=["--find-links", str(wheel.parent), "--prefer-binary"])
+
+
+# Running commands
+
+
+def log_of(name: str) -> Path:
+    return HOME / "logs" / f"{name}.log"
+
+
+def step(name: str, what: str, command: list[str], timeout: float, settings: dict[str, str] | None = None) -> None:
+    """Run a command with its output in a log; raise `Failure`, with the end of the log, if it fails."""
+    say(f"{what} ...")
+    log = log_of(name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with log.open("wb") as output:
+        try:
+            status = run(command, timeout, settings or dict(os.environ), output.fileno())
+        except OSError as error:
+            raise Failure(f"{what}: {error}") from None
+    if status != 0:
+        reason = f"no end after {timeout:.0f} s" if status is None else f"exit status {status}"
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+        raise Failure(f"{what}: {reason}\n{' '.join(command)}\n{tail}\n(all of it: {log})")
+    say(f"    done in {time.monotonic() - started:.1f} s")
+
+
+def run(command: list[str], timeout: float, settings: dict[str, str], output: int | None) -> int | None:
+    """The exit status of a command; None when it took too long. All its processes are ended by then."""
+    stdin = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, stdin=stdin, stdout=output, stderr=output, env=settings, cwd=ROOT, start_new_session=True
+    ) as process:
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a command that still runs, so that it cleans up; after a while, kill it and its children."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, number)  # which is its group too: it has a session of its own
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIME)
+
+
+def run_pytest(found: dict[str, str], arguments: list[str]) -> int:
+    # Somebody's own proxy or key must not get into the tests.
+    inherited = {name: value for name, value in os.environ.items() if not is_foreign(name.upper())}
+    command = [found["DELTAWIRE_INTEROP_PYTHON"], "-m", "pytest", "tests/interop", *arguments]
+    status = run(command, PYTEST_TIME, {**inherited, **found}, None)
+    if status is None:
+        say(f"FAILED: pytest did not end within {PYTEST_TIME} s")
+        return 1
+    return status
+
+
+def is_foreign(variable: str) -> bool:
+    return variable.endswith("_PROXY") or variable.startswith(("OPENAI_", "PYTEST_", "PYTHON", "DELTAWIRE_INTEROP"))
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    # So that a `kill` takes pytest and its servers along.
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)

@@ -1,0 +1,250 @@
+"""Making calls and looking at how they end: what the tests of clients and transports share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.lowlevel
+import trio
+
+from deltawire import AsyncClient, Client, RetryPolicy
+from deltawire.testing import Answer, ChatServer, ProxyServer
+
+# ``run(main, *arguments)``: the result of an async function.
+Run = Callable[..., Any]
+
+MODEL = "local-model"
+HI = [{"role": "user", "content": "Hi"}]
+
+# Retries, without the waits.
+SOON = RetryPolicy(max_retries=2, initial=0.01)
+SOON_ONCE = RetryPolicy(max_retries=1, initial=0.01)
+
+# Two tokens, and then nothing, on a connection that stays.
+STALLED = Answer(tokens=["Hel", "lo"], finish_reason=None, done=False, ending="stall")
+
+
+class Route(NamedTuple):
+    """A way to a server."""
+
+    name: str
+    server: ChatServer
+    proxy: ProxyServer | None
+    trusting: ssl.SSLContext
+
+    def options(self, **more: Any) -> dict[str, Any]:
+        """The arguments of a client that takes it."""
+        proxies = None if self.proxy is None else self.proxy.url
+        return {"base_url": self.server.url, "proxies": proxies, "verify": self.trusting, **more}
+
+
+@dataclass
+class Heard:
+    """What a caller heard of one call."""
+
+    text: str = ""
+    chunks: int = 0
+    error: BaseException | None = None
+    reply: Any = None
+    """The stream, or the completion."""
+
+
+class Driver(NamedTuple):
+    """A way to make one call, on a client made for it, and to hear all of it."""
+
+    name: str
+    call: Callable[[dict[str, Any], dict[str, Any]], Heard]
+
+    def stream(self, options: dict[str, Any], **parameters: Any) -> Heard:
+        return self.call(options, {"stream": True, **parameters})
+
+    def ask(self, options: dict[str, Any], **parameters: Any) -> Heard:
+        return self.call(options, parameters)
+
+
+def _taken(chunk: Any, heard: Heard) -> None:
+    heard.chunks += 1
+    heard.text += chunk.choices[0].delta.content or "" if chunk.choices else ""
+
+
+def _sync(options: dict[str, Any], parameters: dict[str, Any]) -> Heard:
+    heard = Heard()
+    with Client(**options) as client:
+        try:
+            heard.reply = client.chat.completions.create(HI, parameters.pop("model", MODEL), **parameters)
+            if not parameters.get("stream"):
+                heard.text = heard.reply.choices[0].message.content
+                return heard
+            for chunk in heard.reply:
+                _taken(chunk, heard)
+        except Exception as error:
+            heard.error = error
+        # It is busy with nothing, however the call went.
+        assert client.transport.connections()[0] == 0  # type: ignore[attr-defined]
+    return heard
+
+
+async def _async(options: dict[str, Any], parameters: dict[str, Any]) -> Heard:
+    heard = Heard()
+    async with AsyncClient(**options) as client:
+        try:
+            heard.reply = await client.chat.completions.create(HI, parameters.pop("model", MODEL), **parameters)
+            if not parameters.get("stream"):
+                heard.text = heard.reply.choices[0].message.content
+                return heard
+            async for chunk in heard.reply:
+                _taken(chunk, heard)
+        except Exception as error:
+            heard.error = error
+        assert client.transport.connections()[0] == 0  # type: ignore[attr-defined]
+    return heard
+
+
+DRIVERS = {
+    "sync": Driver("sync", _sync),
+    "asyncio": Driver("asyncio", lambda *given: asyncio.run(_async(*given))),
+    "trio": Driver("trio", lambda *given: trio.run(_async, *given)),
+}
+
+
+def shown(error: BaseException) -> str:
+    """All that anybody may print of an error, its causes included."""
+    words = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    seen: BaseException | None = error
+    while seen is not None:
+        words += f"{seen}{seen!r}{getattr(seen, '__dict__', '')}"
+        seen = seen.__cause__ or seen.__context__
+    return words
+
+
+# --- Raw peers --------------------------------------------------------------------------------------
+
+
+class Peer:
+    """A listener that takes one connection, waits for the first bytes, says its words, and then closes or waits for
+    the other end to go."""
+
+    def __init__(self, words: bytes = b"", *, close: bool = False) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._words = words
+        self._close = close
+        self._thread = threading.Thread(target=self._serve, name="raw peer")
+        self.heard = threading.Event()
+        """Set when the first bytes have come."""
+        self.gone = threading.Event()
+        """Set when the other end has closed."""
+        self.port: int = self._listener.getsockname()[1]
+        self.connections = 0
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection, contextlib.suppress(OSError):
+                self._speak(connection)
+            self.gone.set()
+
+    def _speak(self, connection: socket.socket) -> None:
+        connection.settimeout(5)
+        if not connection.recv(65536):
+            return
+        self.heard.set()
+        connection.sendall(self._words)
+        if self._close:
+            return
+        while connection.recv(65536):
+            pass
+
+    def __enter__(self) -> Peer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Closing alone would not wake the thread that accepts.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def free_port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[int]:
+    """A port that takes no further connection and refuses none: connecting to it takes for ever."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+# --- What is left behind -----------------------------------------------------------------------------
+
+
+def open_sockets() -> int:
+    """How many sockets this process has."""
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    return count
+
+
+@contextlib.contextmanager
+def no_leaks() -> Iterator[None]:
+    """Fail if there are more sockets after the block than before. (Objects that were not closed are warnings, and
+    those are errors.)"""
+    gc.collect()
+    before = open_sockets()
+    yield
+    gc.collect()
+    assert open_sockets() <= before, "sockets are left open"
+
+
+async def blocking(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Wait for a server's word without standing in the loop's way."""
+    return await anyio.to_thread.run_sync(call, *arguments)
+
+
+async def settled(condition: Callable[[], bool]) -> bool:
+    """Let the loop go round until this holds; gives up after a thousand times."""
+    for _ in range(1000):
+        if condition():
+            return True
+        await anyio.lowlevel.checkpoint()
+    return condition()
+
+
+async def cancelled_when(ready: Callable[[], object], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Cancel the work, by the loop's own means, as soon as a blocking call returns."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(work)
+        await blocking(ready)
+        # Its own turn to hear of what the server has sent.
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()

@@ -1,0 +1,740 @@
+"""How calls end before their time: the server hears of it at once, and nothing is left behind.
+
+Every way to end (leaving early, dropping, cancelling, closing) on every way to the server (plain and TLS, direct and
+through a proxy), sync, on asyncio and on trio. What is not closed is a ResourceWarning, hence an error; sockets are
+counted besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from driving import HI, MODEL, STALLED, Peer, Route, Run, blocking, cancelled_when, settled
+from programs import run_program
+
+from deltawire import AsyncClient, Client, DeltawireError, UsageError
+from deltawire.testing import Answer, ChatServer, ProxyServer
+from deltawire.transports import HTTPCoreTransport
+
+pytestmark = pytest.mark.usefixtures("_tidy")
+
+# "At once", for a server that is told.
+SOON = 1.0
+
+
+def sync_client(route: Route, **more: Any) -> Client:
+    return Client(**route.options(timeout=10, **more))
+
+
+def async_client(route: Route, **more: Any) -> AsyncClient:
+    return AsyncClient(**route.options(timeout=10, **more))
+
+
+def start(client: Client) -> Any:
+    return client.chat.completions.create(HI, MODEL, stream=True)
+
+
+def astart(client: AsyncClient) -> Any:
+    return client.chat.completions.create(HI, MODEL, stream=True)
+
+
+def busy(client: Any) -> int:
+    found: int = client.transport.connections()[0]
+    return found
+
+
+def assert_ended(server: ChatServer, index: int = 0) -> None:
+    assert server.wait_outcome(index, SOON) == "client-closed"
+
+
+async def aassert_ended(server: ChatServer, client: AsyncClient, index: int = 0) -> None:
+    await blocking(assert_ended, server, index)
+    assert await settled(lambda: busy(client) == 0)
+
+
+# --- Leaving early: sync ------------------------------------------------------------------------------
+
+
+def leave_and_close(client: Client) -> None:
+    stream = start(client)
+    for chunk in stream:
+        assert chunk.choices
+        break
+    stream.close()
+    stream.close()
+    assert list(stream) == []
+
+
+def leave_and_drop(client: Client) -> None:
+    for chunk in start(client):
+        assert chunk.choices
+        break
+
+
+def leave_in_a_cycle(client: Client) -> None:
+    stream = start(client)
+    next(stream)
+    stream.itself = stream
+    del stream
+    gc.collect()
+
+
+def leave_a_with_block(client: Client) -> None:
+    with start(client) as stream:
+        next(stream)
+
+
+def leave_by_an_exception(client: Client) -> None:
+    with contextlib.suppress(ZeroDivisionError), start(client) as stream:
+        for chunk in stream:
+            raise ZeroDivisionError(chunk)
+
+
+def leave_by_an_uncaught_exception(client: Client) -> None:
+    # No with block: the traceback holds the frame, the frame the stream, until it is handled.
+    with contextlib.suppress(ZeroDivisionError):
+        for chunk in start(client):
+            raise ZeroDivisionError(chunk)
+    gc.collect()
+
+
+SYNC_WAYS = [
+    leave_and_close,
+    leave_and_drop,
+    leave_in_a_cycle,
+    leave_a_with_block,
+    leave_by_an_exception,
+    leave_by_an_uncaught_exception,
+]
+
+
+@pytest.mark.parametrize("leave", SYNC_WAYS)
+def test_leaving_early(route: Route, leave: Callable[[Client], None]) -> None:
+    with sync_client(route) as client:
+        route.server.plan(STALLED)
+        leave(client)
+        assert_ended(route.server)
+        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+        # And the client is as good as before.
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in start(client)) == "Hello"
+
+
+def test_closing_the_client_under_a_stream(route: Route) -> None:
+    client = sync_client(route)
+    route.server.plan(STALLED, STALLED)
+    streams = [start(client), start(client)]
+    client.close()
+    assert_ended(route.server, 0)
+    assert_ended(route.server, 1)
+    for stream in streams:
+        # What had come is still to be had; then it fails, in our words.
+        with pytest.raises(DeltawireError):
+            list(stream)
+        assert list(stream) == []
+    with pytest.raises(UsageError, match="closed"):
+        start(client)
+
+
+def test_dropping_the_client_keeps_its_streams(server: ChatServer) -> None:
+    def connected() -> Any:
+        return start(Client(base_url=server.url))
+
+    stream = connected()
+    gc.collect()
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Hello"
+    assert server.open_connections == 1
+    del stream
+    server.wait_closed(SOON)
+
+
+def test_dropping_the_client_closes_idle_connections(route: Route) -> None:
+    client = sync_client(route)
+    client.chat.completions.create(HI, MODEL)
+    del client
+    route.server.wait_closed(SOON)
+
+
+# --- Leaving early: async -----------------------------------------------------------------------------
+
+
+async def aleave_and_close(client: AsyncClient) -> None:
+    stream = await astart(client)
+    async for chunk in stream:
+        assert chunk.choices
+        break
+    await stream.close()
+    await stream.aclose()
+    assert [chunk async for chunk in stream] == []
+
+
+async def aleave_and_drop(client: AsyncClient) -> None:
+    async for chunk in astart(client):
+        assert chunk.choices
+        break
+
+
+async def aleave_in_a_cycle(client: AsyncClient) -> None:
+    stream = await astart(client)
+    await stream.__anext__()
+    stream.itself = stream
+    del stream
+    gc.collect()
+
+
+async def aleave_an_async_with_block(client: AsyncClient) -> None:
+    async with astart(client) as stream:
+        await stream.__anext__()
+
+
+async def aleave_by_an_exception(client: AsyncClient) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        async with await astart(client) as stream:
+            async for chunk in stream:
+                raise ZeroDivisionError(chunk)
+
+
+async def aleave_by_an_uncaught_exception(client: AsyncClient) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        async for chunk in astart(client):
+            raise ZeroDivisionError(chunk)
+    gc.collect()
+
+
+async def aleave_by_closing_the_call(client: AsyncClient) -> None:
+    call = astart(client)
+    async for chunk in call:
+        assert chunk.choices
+        break
+    await call.close()
+
+
+ASYNC_WAYS = [
+    aleave_and_close,
+    aleave_and_drop,
+    aleave_in_a_cycle,
+    aleave_an_async_with_block,
+    aleave_by_an_exception,
+    aleave_by_an_uncaught_exception,
+    aleave_by_closing_the_call,
+]
+
+
+@pytest.mark.parametrize("leave", ASYNC_WAYS)
+def test_async_leaving_early(run: Run, route: Route, leave: Callable[[AsyncClient], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with async_client(route) as client:
+            route.server.plan(STALLED)
+            await leave(client)
+            await aassert_ended(route.server, client)
+            assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in astart(client)]) == "Hello"
+
+    run(main)
+
+
+def test_async_closing_the_client_under_a_stream(run: Run, route: Route) -> None:
+    async def main() -> None:
+        client = async_client(route)
+        route.server.plan(STALLED, STALLED)
+        streams = [await astart(client), await astart(client)]
+        await client.close()
+        await blocking(assert_ended, route.server, 0)
+        await blocking(assert_ended, route.server, 1)
+        for stream in streams:
+            with pytest.raises(DeltawireError):
+                [chunk async for chunk in stream]
+            assert [chunk async for chunk in stream] == []
+        with pytest.raises(UsageError, match="closed"):
+            await astart(client)
+
+    run(main)
+
+
+def test_async_dropping_the_client_keeps_its_streams(run: Run, server: ChatServer) -> None:
+    async def main() -> None:
+        stream = await AsyncClient(base_url=server.url).chat.completions.create(HI, MODEL, stream=True)
+        gc.collect()
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Hello"
+        assert server.open_connections == 1
+        del stream
+        gc.collect()
+        await blocking(server.wait_closed, SOON)
+
+    run(main)
+
+
+# --- Cancelling ---------------------------------------------------------------------------------------
+
+
+async def consume(client: AsyncClient) -> None:
+    async for _ in astart(client):
+        pass
+
+
+PHASES = {
+    "before the head": Answer(cut_after=0, ending="stall"),
+    "before content": Answer(
+        events=[b'data: {"choices": [{"index": 0, "delta": {"role": "assistant"}}]}\n\n'], ending="stall"
+    ),
+    "mid-stream": STALLED,
+    "waiting to retry": Answer.error(503, retry_after=60),
+}
+
+
+def ready(server: ChatServer, phase: str) -> None:
+    """Wait until the server has said what it says in this phase."""
+    if phase == "waiting to retry":
+        server.wait_outcome(0)
+    else:
+        server._wait(lambda: bool(server._requests) and server._requests[0].outcome == "stalled", "the stall", 5)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_cancelling(run: Run, route: Route, phase: str) -> None:
+    async def main() -> None:
+        async with async_client(route) as client:
+            route.server.plan(PHASES[phase])
+            await cancelled_when(functools.partial(ready, route.server, phase), functools.partial(consume, client))
+            if phase == "waiting to retry":
+                assert await settled(lambda: busy(client) == 0)
+            else:
+                await aassert_ended(route.server, client)
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in astart(client)]) == "Hello"
+            assert len(route.server.requests) == 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["cancel", "wait_for"])
+@pytest.mark.parametrize("phase", ["before the head", "mid-stream"])
+def test_cancelling_an_asyncio_task(route: Route, phase: str, how: str) -> None:
+    async def main() -> None:
+        async with async_client(route) as client:
+            route.server.plan(PHASES[phase])
+            task = asyncio.create_task(consume(client))
+            await blocking(ready, route.server, phase)
+            if how == "wait_for":
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(task, 0.05)
+            else:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await aassert_ended(route.server, client)
+
+    asyncio.run(main())
+
+
+def test_move_on_after(run: Run, route: Route) -> None:
+    async def main() -> None:
+        async with async_client(route) as client:
+            route.server.plan(STALLED)
+            text = ""
+            with anyio.move_on_after(0.2) as scope:
+                async for chunk in astart(client):
+                    text += chunk.choices[0].delta.content or ""
+            assert scope.cancelled_caught
+            assert text == "Hello"
+            await aassert_ended(route.server, client)
+
+    run(main)
+
+
+def test_a_stream_that_was_cancelled_says_so(run: Run, server: ChatServer) -> None:
+    async def main() -> None:
+        async with AsyncClient(base_url=server.url) as client:
+            server.plan(STALLED)
+            stream = await astart(client)
+            with anyio.move_on_after(0.05):
+                async for _ in stream:
+                    pass
+            await aassert_ended(server, client)
+            with pytest.raises(DeltawireError):
+                await stream.__anext__()
+
+    run(main)
+
+
+@pytest.mark.parametrize("through_proxy", [False, True])
+def test_cancelling_the_tls_handshake(run: Run, proxy: ProxyServer, through_proxy: bool) -> None:
+    async def main(peer: Peer) -> None:
+        proxies = proxy.url if through_proxy else None
+        client = AsyncClient(base_url=f"https://127.0.0.1:{peer.port}/v1", proxies=proxies, verify=False)
+        await cancelled_when(functools.partial(peer.heard.wait, 5), functools.partial(consume, client))
+        assert await blocking(peer.gone.wait, SOON)
+        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+        await client.aclose()
+
+    with Peer() as peer:
+        run(main, peer)
+        assert peer.connections == 1
+
+
+def test_cancelling_connect(run: Run) -> None:
+    async def main(peer: Peer) -> None:
+        client = AsyncClient(base_url="https://example.invalid/v1", proxies=f"http://127.0.0.1:{peer.port}")
+        await cancelled_when(functools.partial(peer.heard.wait, 5), functools.partial(consume, client))
+        assert await blocking(peer.gone.wait, SOON)
+        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+        await client.aclose()
+
+    with Peer() as peer:
+        run(main, peer)
+
+
+def test_two_tasks_and_one_of_them_is_cancelled(run: Run, server: ChatServer) -> None:
+    """Both await one call; who stays gets his stream."""
+
+    async def main() -> None:
+        async with AsyncClient(base_url=server.url) as client:
+            server.plan(Answer(cut_after=0, ending="stall"))
+            call = astart(client)
+            texts: list[str] = []
+
+            async def other() -> None:
+                await blocking(server.wait_requests, 1)
+                texts.append("".join([chunk.choices[0].delta.content or "" async for chunk in await call]))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(other)
+                await cancelled_when(
+                    functools.partial(ready, server, "before the head"), functools.partial(_await, call)
+                )
+            assert texts == ["Hello"]
+
+    async def _await(call: Any) -> None:
+        await call
+
+    run(main)
+
+
+# --- Loops --------------------------------------------------------------------------------------------
+
+
+def test_one_client_in_two_runs(run: Run, route: Route) -> None:
+    async def ask(client: AsyncClient) -> str:
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in astart(client)])
+
+    client = async_client(route)
+    for number in (1, 2, 3):
+        assert run(ask, client) == "Hello"
+        # What the loop had open ended with it.
+        route.server.wait_closed(SOON)
+        assert route.server.connections == number
+
+
+def test_a_run_that_ends_under_a_stream(run: Run, route: Route) -> None:
+    """Never closed, never finished: the loop ends, and the connection with it."""
+    kept: list[Any] = []
+
+    async def main(client: AsyncClient) -> None:
+        stream = await astart(client)
+        await stream.__anext__()
+        kept.append(stream)
+
+    route.server.plan(STALLED)
+    client = async_client(route)
+    run(main, client)
+    assert_ended(route.server)
+    kept.clear()
+    gc.collect()
+
+
+def test_a_stream_dropped_with_the_main_function(run: Run, route: Route) -> None:
+    """At the very end of a run, where it depends on trio's dice what comes first: hence often."""
+
+    async def main(closes: bool) -> None:
+        client = async_client(route)
+        stream = await astart(client)
+        await stream.__anext__()
+        if closes:
+            await client.aclose()
+
+    for number in range(12):
+        run(main, number % 2 == 0)
+    gc.collect()
+
+
+def test_nothing_keeps_loops_and_pools(run: Run, server: ChatServer) -> None:
+    from deltawire.transports.httpcore_async import _Pools
+
+    def pools() -> int:
+        gc.collect()
+        return sum(isinstance(each, _Pools) for each in gc.get_objects())
+
+    async def ask(client: AsyncClient) -> None:
+        await client.chat.completions.create(HI, MODEL)
+
+    async def many() -> int:
+        for _ in range(3):
+            async with AsyncClient(base_url=server.url) as client:
+                await ask(client)
+            await ask(AsyncClient(base_url=server.url))
+        gc.collect()
+        await blocking(server.wait_closed)
+        return pools()
+
+    client = AsyncClient(base_url=server.url)
+    run(ask, client)
+    assert pools() == 0
+    assert run(many) == 0
+
+
+# --- Keeping connections ------------------------------------------------------------------------------
+
+
+def test_a_complete_stream_gives_its_connection_back(route: Route) -> None:
+    with sync_client(route) as client:
+        for number in (1, 2, 3):
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in start(client))
+            assert text == "Hello"
+            assert client.chat.completions.create(HI, MODEL).choices[0].message.content == "Hello"
+            assert len(client.models.list().data) == 1
+            assert len(route.server.requests) == 3 * number
+            assert client.transport.connections() == (0, 1)  # type: ignore[attr-defined]
+    if route.name == "proxy":
+        # The proxy opens one a request; what is ours goes to the proxy.
+        assert route.proxy is not None
+        assert {request.connection for request in route.proxy.requests} == {1}
+    else:
+        assert route.server.connections == 1
+
+
+def test_async_a_complete_stream_gives_its_connection_back(run: Run, route: Route) -> None:
+    async def main() -> None:
+        async with async_client(route) as client:
+            for _ in range(3):
+                text = "".join([chunk.choices[0].delta.content or "" async for chunk in astart(client)])
+                assert text == "Hello"
+                await client.chat.completions.create(HI, MODEL)
+                await client.models.list()
+                assert client.transport.connections() == (0, 1)  # type: ignore[attr-defined]
+
+    run(main)
+    if route.proxy is not None:
+        assert {request.connection for request in route.proxy.requests} == {1}
+    if route.name != "proxy":
+        assert route.server.connections == 1
+
+
+ENDLESS = Answer(tokens=["Hel", "lo"], ending="stall")
+
+
+def test_a_body_that_does_not_end_after_the_end(route: Route) -> None:
+    route.server.plan(ENDLESS)
+    with sync_client(route) as client:
+        stream = start(client)
+        assert next(stream).choices
+        begin = time.monotonic()
+        rest = list(stream)
+        assert time.monotonic() - begin < 0.5, "the drain is to be 0.1 s long"
+        assert rest[-1].choices[0].finish_reason == "stop"
+        assert_ended(route.server)
+        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+
+
+def test_async_a_body_that_does_not_end_after_the_end(run: Run, route: Route) -> None:
+    async def main() -> None:
+        async with async_client(route) as client:
+            stream = await astart(client)
+            begin = time.monotonic()
+            rest = [chunk async for chunk in stream]
+            assert time.monotonic() - begin < 0.5
+            assert rest[-1].choices[0].finish_reason == "stop"
+            await aassert_ended(route.server, client)
+
+    route.server.plan(ENDLESS)
+    run(main)
+
+
+def test_a_server_that_closes_idle_connections(server: ChatServer) -> None:
+    """A connection that the server closed while it was idle is not used again."""
+    server.plan(Answer(tokens=["a"], headers=[("connection", "close")]))
+    with Client(base_url=server.url, max_retries=0) as client:
+        client.chat.completions.create(HI, MODEL)
+        assert client.chat.completions.create(HI, MODEL).choices[0].message.content == "Hello"
+    assert server.connections == 2
+
+
+# --- Finalisers in the midst of httpcore --------------------------------------------------------------
+
+
+def test_a_stream_dropped_inside_httpcore_closes_on_leave(server: ChatServer) -> None:
+    """The collector may run anywhere, also where httpcore holds a lock that is not reentrant."""
+    server.plan(STALLED)
+    with Client(base_url=server.url) as client:
+        transport = client.transport
+        assert isinstance(transport, HTTPCoreTransport)
+        stream = start(client)
+        next(stream)
+        transport.enter()
+        del stream
+        gc.collect()
+        assert server.open_connections == 1
+        assert busy(client) == 1
+        transport.leave()
+        assert_ended(server)
+        assert busy(client) == 0
+
+
+def test_a_client_dropped_with_its_stream(server: ChatServer, trusting: ssl.SSLContext) -> None:
+    server.plan(STALLED)
+    client = Client(base_url=server.url, verify=trusting)
+    stream = start(client)
+    next(stream)
+    client.cycle = stream  # type: ignore[attr-defined]
+    stream.cycle = client
+    del client, stream
+    gc.collect()
+    assert_ended(server)
+    server.wait_closed(SOON)
+
+
+# --- All of it in a row, in a process of its own, which closes nothing ---------------------------------
+
+SYNC_PROGRAM = """
+import gc, sys
+from deltawire import Client, DeltawireError, Timeout
+
+ca, routes, silent = sys.argv[1], [route.split(" ") for route in sys.argv[2].split(",")], sys.argv[3]
+clients = []
+
+def start(client, **more):
+    return client.chat.completions.create("Hi", "m", stream=True, **more)
+
+def text(stream):
+    return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+for base_url, proxy in routes:
+    client = Client(base_url=base_url, proxies=proxy or None, verify=ca, timeout=10, max_retries=0)
+    clients.append(client)
+    assert text(start(client)) == "Hello"
+    stream = start(client)              # broken off and closed
+    for chunk in stream:
+        break
+    stream.close()
+    for chunk in start(client):         # broken off and dropped
+        break
+    stream = start(client)              # in a cycle
+    next(stream)
+    stream.itself = stream
+    del stream
+    gc.collect()
+    try:                                # left by an exception
+        for chunk in start(client):
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    for limit in (Timeout(first_content=0.1), Timeout(idle=0.1)):
+        try:                            # stalled
+            text(start(client, timeout=limit))
+        except TimeoutError:
+            pass
+        else:
+            raise AssertionError("no timeout")
+    assert text(start(client)) == "Hello"
+    clients.append(start(client))       # under way when the program ends
+    next(clients[-1])
+for options in ({"base_url": f"https://{silent}/v1"}, {"base_url": "https://x.invalid/v1", "proxies": f"http://{silent}"}):
+    try:
+        start(Client(**options, timeout=0.1, max_retries=0))
+    except DeltawireError:
+        pass
+print("done")
+"""
+
+ASYNC_PROGRAM = """
+import gc, sys
+import anyio
+from deltawire import AsyncClient
+
+ca, routes, silent = sys.argv[1], [route.split(" ") for route in sys.argv[2].split(",")], sys.argv[3]
+clients = []
+
+def start(client):
+    return client.chat.completions.create("Hi", "m", stream=True)
+
+async def text(stream):
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+async def cancelled(client):
+    with anyio.move_on_after(0.1) as scope:
+        await text(start(client))
+    assert scope.cancelled_caught
+
+async def main():
+    for base_url, proxy in routes:
+        client = AsyncClient(base_url=base_url, proxies=proxy or None, verify=ca, timeout=10)
+        clients.append(client)
+        assert await text(start(client)) == "Hello"
+        stream = await start(client)        # broken off and closed
+        async for chunk in stream:
+            break
+        await stream.close()
+        async for chunk in start(client):   # broken off and dropped
+            break
+        stream = await start(client)        # in a cycle
+        await stream.__anext__()
+        stream.itself = stream
+        del stream
+        gc.collect()
+        try:                                # left by an exception
+            async for chunk in start(client):
+                raise ZeroDivisionError
+        except ZeroDivisionError:
+            pass
+        await cancelled(client)             # before the head
+        await cancelled(client)             # mid-stream
+        await cancelled(client)             # waiting to retry
+        assert await text(start(client)) == "Hello"
+        clients.append(await start(client)) # under way when the loop ends
+        await clients[-1].__anext__()
+    # In the handshake, and in CONNECT.
+    await cancelled(AsyncClient(base_url=f"https://{silent}/v1", verify=ca))
+    await cancelled(AsyncClient(base_url="https://x.invalid/v1", proxies=f"http://{silent}", verify=ca))
+    print("done")
+
+"""
+
+BEFORE_THE_HEAD = Answer(cut_after=0, ending="stall")
+GOOD = Answer()
+
+
+@pytest.mark.parametrize("last", ["", "import asyncio; asyncio.run(main())", "import trio; trio.run(main)"])
+def test_a_program_that_closes_nothing(
+    tls_server: ChatServer,
+    server: ChatServer,
+    proxy: ProxyServer,
+    authority: trustme.CA,
+    tmp_path: Path,
+    last: str,
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    between = [BEFORE_THE_HEAD, STALLED, Answer.error(503, retry_after=60)] if last else [BEFORE_THE_HEAD, STALLED]
+    answers = [GOOD, *[STALLED] * 4, *between, GOOD, STALLED]
+    routes = []
+    for found in (server, tls_server):
+        found.plan(*answers, *answers)
+        routes += [f"{found.url} ", f"{found.url} {proxy.url}"]
+    with Peer() as silent:
+        program = ASYNC_PROGRAM + last if last else SYNC_PROGRAM
+        arguments = str(tmp_path / "ca.pem"), ",".join(routes), f"127.0.0.1:{silent.port}"
+        assert run_program(program, *arguments) == "done\n"
+        assert silent.connections == 2
+    for found in (server, tls_server):
+        found.wait_closed(SOON)
+        outcomes = [each.outcome for each in found.requests]
+        assert len(outcomes) == 2 * len(answers)
+        expected = ["client-closed" if each.ending == "stall" else "complete" for each in answers]
+        assert outcomes == expected * 2

@@ -1,0 +1,225 @@
+"""`AsyncHTTPCoreTransport`: exchanges on real sockets, and every way in which they fail, on asyncio and trio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from driving import STALLED, Route, Run, blocking, free_port, full_listener, settled, shown
+from faults import FAULTS, LONG, QUICK, check, deadlines, each_fault, reply_for, request_for, simple_request
+
+from deltawire import ConnectError, DeltawireError, Timeout, TimeoutError, UsageError
+from deltawire.protocol import ChatCompletionChunk, Event, HTTPRequest, Proxy, Reply, StreamEnded, StreamFailed
+from deltawire.testing import ChatServer, ProxyServer
+from deltawire.transports import AsyncExchange, AsyncHTTPCoreTransport
+
+pytestmark = pytest.mark.usefixtures("_tidy")
+
+Main = Callable[[AsyncHTTPCoreTransport], Awaitable[None]]
+
+
+def exchange_on(transport: AsyncHTTPCoreTransport, route: Route, timeout: Timeout = QUICK) -> AsyncExchange:
+    proxy = None if route.proxy is None else Proxy.parse(route.proxy.url)
+    return transport.open(request_for(route), reply_for(route), deadlines(timeout), proxy=proxy)
+
+
+async def run_out(exchange: AsyncExchange) -> list[Event]:
+    events: list[Event] = []
+    while more := await exchange.next_events():
+        events += more
+    assert await exchange.next_events() == []
+    await exchange.aclose()
+    await exchange.aclose()
+    return events
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.choices[0].delta.content or "" for event in events if isinstance(event, ChatCompletionChunk))
+
+
+@each_fault
+def test_fault(run: Run, short_route: Route, name: str) -> None:
+    route = short_route
+
+    async def main() -> None:
+        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        route.server.plan(FAULTS[name].answer)
+        error = check(name, route, await run_out(exchange_on(transport, route)))
+        words = shown(error)
+        assert "sk-secret" not in words
+        assert route.proxy is None or "pa ss:w@rd" not in words
+        # The connection is given back or closed; what comes next is not disturbed.
+        assert transport.connections()[0] == 0
+        assert text_of(await run_out(exchange_on(transport, route))) == "Hello"
+        await transport.aclose()
+
+    run(main)
+
+
+def test_a_good_reply(run: Run, route: Route) -> None:
+    async def main() -> None:
+        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        events = await run_out(exchange_on(transport, route))
+        assert isinstance(events[-1], StreamEnded)
+        assert text_of(events) == "Hello"
+        assert transport.connections() == (0, 1)
+        await transport.aclose()
+        await transport.aclose()
+        assert transport.connections() == (0, 0)
+        with pytest.raises(UsageError, match="closed"):
+            exchange_on(transport, route)
+
+    run(main)
+
+
+def test_nothing_is_sent_before_the_first_step(run: Run, route: Route) -> None:
+    async def main() -> None:
+        transport = AsyncHTTPCoreTransport()
+        exchange = exchange_on(transport, route)
+        exchange.abandon()
+        await exchange.aclose()
+        with pytest.raises(UsageError, match="closed"):
+            await exchange.next_events()
+        assert route.server.connections == 0
+
+    run(main)
+
+
+def test_abandoned(run: Run, route: Route) -> None:
+    async def main() -> None:
+        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        route.server.plan(STALLED)
+        exchange = exchange_on(transport, route, LONG)
+        assert await exchange.next_events()
+        exchange.abandon()
+        exchange.abandon()
+        assert await blocking(route.server.wait_outcome, 0, 1) == "client-closed"
+        assert await settled(lambda: transport.connections() == (0, 0))
+        await exchange.aclose()
+        await transport.aclose()
+
+    run(main)
+
+
+def test_abandoned_when_the_loop_is_over(run: Run, route: Route) -> None:
+    transport = AsyncHTTPCoreTransport(verify=route.trusting)
+
+    async def main() -> AsyncExchange:
+        exchange = exchange_on(transport, route, LONG)
+        assert await exchange.next_events()
+        return exchange
+
+    route.server.plan(STALLED)
+    exchange = run(main)
+    assert route.server.wait_outcome(0, 1) == "client-closed"
+    exchange.abandon()
+    transport.abandon()
+
+
+def test_abandoned_in_another_thread(run: Run, route: Route) -> None:
+    """Where the collector runs, finalisers run."""
+
+    async def main() -> None:
+        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        route.server.plan(STALLED)
+        exchange = exchange_on(transport, route, LONG)
+        assert await exchange.next_events()
+        await blocking(exchange.abandon)
+        assert await blocking(route.server.wait_outcome, 0, 1) == "client-closed"
+        await transport.aclose()
+
+    run(main)
+
+
+async def _failure(transport: AsyncHTTPCoreTransport, url: str, timeout: Timeout = QUICK) -> Exception:
+    exchange = transport.open(simple_request(url), Reply(), deadlines(timeout))
+    (failed,) = await exchange.next_events()
+    await exchange.aclose()
+    assert transport.connections() == (0, 0)
+    assert isinstance(failed, StreamFailed)
+    return failed.error
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_nobody_listens(run: Run, host: str) -> None:
+    async def main() -> None:
+        error = await _failure(AsyncHTTPCoreTransport(), f"http://{host}:{free_port()}/v1", LONG)
+        assert isinstance(error, ConnectError)
+        assert error.transient
+        assert "is the server running" in str(error)
+
+    run(main)
+
+
+def test_an_unknown_name(run: Run) -> None:
+    async def main() -> None:
+        error = await _failure(AsyncHTTPCoreTransport(), "http://nowhere.invalid/v1", LONG)
+        assert isinstance(error, ConnectError)
+        assert "nowhere.invalid" in str(error)
+
+    run(main)
+
+
+def test_connecting_takes_too_long(run: Run) -> None:
+    async def main(port: int) -> None:
+        begin = time.monotonic()
+        error = await _failure(AsyncHTTPCoreTransport(), f"http://127.0.0.1:{port}/v1", Timeout(connect=0.2))
+        assert time.monotonic() - begin < 2
+        assert isinstance(error, TimeoutError)
+        assert (error.deadline, error.seconds) == ("connect", 0.2)
+
+    with full_listener() as port:
+        run(main, port)
+
+
+def test_a_request_that_is_no_http(run: Run, server: ChatServer) -> None:
+    async def main() -> None:
+        request = HTTPRequest("POST", f"{server.url}/chat/completions", ((b"x", b"a\nb"),))
+        exchange = AsyncHTTPCoreTransport().open(request, Reply(), deadlines())
+        (failed,) = await exchange.next_events()
+        assert isinstance(failed, StreamFailed)
+        assert isinstance(failed.error, DeltawireError)
+        await exchange.aclose()
+
+    run(main)
+    assert server.requests == []
+
+
+def test_an_exception_of_the_caller_closes(run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interruption(BaseException):
+        pass
+
+    def interrupted(self: Reply, data: bytes) -> list[Event]:
+        raise Interruption
+
+    async def main() -> None:
+        transport = AsyncHTTPCoreTransport()
+        exchange = transport.open(simple_request(server.url), Reply(), deadlines(LONG))
+        with pytest.raises(Interruption):
+            await exchange.next_events()
+        assert await blocking(server.wait_outcome, 0, 1) == "client-closed"
+        assert transport.connections() == (0, 0)
+
+    server.plan(STALLED)
+    monkeypatch.setattr(Reply, "receive", interrupted)
+    run(main)
+
+
+def test_pools_of_many_proxies_are_closed(run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who rotates through proxies keeps no connection to each."""
+    from deltawire.transports import httpcore_async
+
+    monkeypatch.setattr(httpcore_async, "MAX_POOLS", 2)
+
+    async def main(proxy: ProxyServer) -> None:
+        transport = AsyncHTTPCoreTransport()
+        for user in range(5):
+            target = Proxy("http", "127.0.0.1", proxy.port, f"user{user}", "x")
+            exchange = transport.open(simple_request(server.url), Reply(), deadlines(LONG), proxy=target)
+            assert text_of(await run_out(exchange)) == "Hello"
+        assert transport.connections() == (0, 2)
+        await transport.aclose()
+
+    with ProxyServer() as proxy:
+        run(main, proxy)

@@ -1,0 +1,189 @@
+"""`HTTPCoreTransport`: exchanges on real sockets, and every way in which they fail."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from driving import STALLED, Route, free_port, full_listener, shown
+from faults import FAULTS, LONG, QUICK, check, deadlines, each_fault, reply_for, request_for, simple_request
+
+from deltawire import ConnectError, DeltawireError, Timeout, TimeoutError, UsageError
+from deltawire.protocol import ChatCompletionChunk, Event, HTTPRequest, Proxy, Reply, StreamEnded, StreamFailed
+from deltawire.testing import ChatServer, ProxyServer
+from deltawire.transports import Exchange, HTTPCoreTransport, httpcore_sync
+
+pytestmark = pytest.mark.usefixtures("_tidy")
+
+
+def exchange_on(transport: HTTPCoreTransport, route: Route, timeout: Timeout = QUICK) -> Exchange:
+    proxy = None if route.proxy is None else Proxy.parse(route.proxy.url)
+    return transport.open(request_for(route), reply_for(route), deadlines(timeout), proxy=proxy)
+
+
+def run_out(transport: HTTPCoreTransport, route: Route) -> list[Event]:
+    exchange = exchange_on(transport, route)
+    events: list[Event] = []
+    while more := exchange.next_events():
+        events += more
+    assert exchange.next_events() == []
+    exchange.close()
+    exchange.close()
+    return events
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.choices[0].delta.content or "" for event in events if isinstance(event, ChatCompletionChunk))
+
+
+@each_fault
+def test_fault(route: Route, name: str) -> None:
+    transport = HTTPCoreTransport(verify=route.trusting)
+    try:
+        route.server.plan(FAULTS[name].answer)
+        error = check(name, route, run_out(transport, route))
+        words = shown(error)
+        assert "sk-secret" not in words
+        assert route.proxy is None or "pa ss:w@rd" not in words
+        # The connection is given back or closed; what comes next is not disturbed.
+        assert transport.connections()[0] == 0
+        assert text_of(run_out(transport, route)) == "Hello"
+    finally:
+        transport.close()
+
+
+def test_a_good_reply(route: Route) -> None:
+    transport = HTTPCoreTransport(verify=route.trusting)
+    events = run_out(transport, route)
+    assert isinstance(events[-1], StreamEnded)
+    assert text_of(events) == "Hello"
+    assert transport.connections() == (0, 1)
+    transport.close()
+    assert transport.connections() == (0, 0)
+
+
+def test_nothing_is_sent_before_the_first_step(route: Route) -> None:
+    transport = HTTPCoreTransport()
+    exchange = exchange_on(transport, route)
+    assert transport.connections() == (0, 0)
+    exchange.close()
+    with pytest.raises(UsageError, match="closed"):
+        exchange.next_events()
+    assert route.server.connections == 0
+    transport.close()
+
+
+def test_closed_is_closed(route: Route) -> None:
+    transport = HTTPCoreTransport()
+    transport.close()
+    transport.close()
+    with pytest.raises(UsageError, match="closed"):
+        exchange_on(transport, route)
+
+
+def test_abandoned(route: Route) -> None:
+    transport = HTTPCoreTransport(verify=route.trusting)
+    route.server.plan(STALLED)
+    exchange = exchange_on(transport, route, LONG)
+    assert exchange.next_events()
+    exchange.abandon()
+    assert route.server.wait_outcome(0, 1) == "client-closed"
+    exchange.abandon()
+    assert transport.connections() == (0, 0)
+    transport.close()
+    exchange.abandon()
+
+
+def test_abandoned_inside_httpcore(route: Route) -> None:
+    transport = HTTPCoreTransport(verify=route.trusting)
+    route.server.plan(STALLED)
+    exchange = exchange_on(transport, route, LONG)
+    assert exchange.next_events()
+    transport.enter()
+    exchange.abandon()
+    assert transport.connections()[0] == 1
+    transport.leave()
+    assert route.server.wait_outcome(0, 1) == "client-closed"
+    assert transport.connections() == (0, 0)
+    transport.close()
+
+
+def _failure(transport: HTTPCoreTransport, url: str, timeout: Timeout = QUICK) -> Exception:
+    exchange = transport.open(simple_request(url), Reply(), deadlines(timeout))
+    (failed,) = exchange.next_events()
+    exchange.close()
+    assert transport.connections() == (0, 0)
+    assert isinstance(failed, StreamFailed)
+    return failed.error
+
+
+def test_nobody_listens() -> None:
+    transport = HTTPCoreTransport()
+    error = _failure(transport, f"http://127.0.0.1:{free_port()}/v1")
+    assert isinstance(error, ConnectError)
+    assert error.transient
+    assert "is the server running" in str(error)
+    transport.close()
+
+
+def test_an_unknown_name() -> None:
+    transport = HTTPCoreTransport()
+    error = _failure(transport, "http://nowhere.invalid/v1")
+    assert isinstance(error, ConnectError)
+    assert "nowhere.invalid" in str(error)
+    transport.close()
+
+
+def test_connecting_takes_too_long() -> None:
+    transport = HTTPCoreTransport()
+    with full_listener() as port:
+        begin = time.monotonic()
+        error = _failure(transport, f"http://127.0.0.1:{port}/v1", Timeout(connect=0.2))
+        assert time.monotonic() - begin < 2
+    assert isinstance(error, TimeoutError)
+    assert (error.deadline, error.seconds) == ("connect", 0.2)
+    transport.close()
+
+
+def test_a_request_that_is_no_http(server: ChatServer) -> None:
+    transport = HTTPCoreTransport()
+    request = HTTPRequest("POST", f"{server.url}/chat/completions", ((b"x", b"a\nb"),))
+    exchange = transport.open(request, Reply(), deadlines())
+    (failed,) = exchange.next_events()
+    assert isinstance(failed, StreamFailed)
+    assert isinstance(failed.error, DeltawireError)
+    exchange.close()
+    transport.close()
+    assert server.requests == []
+
+
+def test_an_exception_of_the_caller_closes(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, above all."""
+
+    def interrupted(self: Reply, data: bytes) -> list[Event]:
+        raise KeyboardInterrupt
+
+    server.plan(STALLED)
+    transport = HTTPCoreTransport()
+    monkeypatch.setattr(Reply, "receive", interrupted)
+    exchange = transport.open(simple_request(server.url), Reply(), deadlines(LONG))
+    with pytest.raises(KeyboardInterrupt):
+        exchange.next_events()
+    assert server.wait_outcome(0, 1) == "client-closed"
+    assert transport.connections() == (0, 0)
+    transport.close()
+
+
+def test_pools_of_many_proxies_are_closed(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who rotates through proxies keeps no connection to each."""
+    monkeypatch.setattr(httpcore_sync, "MAX_POOLS", 2)
+    transport = HTTPCoreTransport()
+    with ProxyServer() as proxy:
+        for user in range(5):
+            target = Proxy("http", "127.0.0.1", proxy.port, f"user{user}", "x")
+            exchange = transport.open(simple_request(server.url), Reply(), deadlines(LONG), proxy=target)
+            while exchange.next_events():
+                pass
+            exchange.close()
+        assert transport.connections() == (0, 2)
+    transport.close()
