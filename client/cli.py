@@ -158,8 +158,9 @@ def _print_stream(stream: Any, *, as_json: bool) -> int:
                 continue
             text = "".join(choice.delta.content or choice.delta.refusal or "" for choice in chunk.choices)
             if text:
-                print(shown(text), end="", flush=True)
+                # Noted before it is so: Ctrl-C may come in between.
                 ends_line = text.endswith("\n")
+                print(shown(text), end="", flush=True)
     finally:
         # Also before an error: it should begin on a line of its own.
         if not ends_line:

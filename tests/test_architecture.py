@@ -177,8 +177,8 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_the_protocol_loads_little() -> None:
-    plain = loaded_by("")
-    loaded = loaded_by("import deltawire.protocol") - plain
+    # What msgspec itself loads is not ours to choose: on Python 3.10, threading is among it.
+    loaded = loaded_by("import deltawire.protocol") - loaded_by("import msgspec")
     assert "deltawire.protocol.sse" in loaded
     assert "deltawire.transports" not in loaded
     assert "deltawire.testing" not in loaded

@@ -94,7 +94,7 @@ def test_an_early_end(flavour: str, options: dict[str, Any], scoped: bool) -> No
     talk = converse(flavour, asks, **options)
     assert len(talk.told[0].chunks) == 3
     assert talk.busy == 0
-    if isinstance(talk.told[1].error, (ReadError, ConfigurationError)):
+    if flavour != "sync" and not scoped and isinstance(talk.told[1].error, (ReadError, ConfigurationError)):
         pytest.xfail(f"leaving an HTTP/2 reply closes its connection under the next request: {talk.told[1].error}")
     assert [spoken(told.text)[2] for told in talk.told[1:]] == [words(3)] * 2
 
@@ -104,8 +104,6 @@ def test_an_idle_reply_times_out(flavour: str, options: dict[str, Any]) -> None:
     talk = converse(flavour, asks, **options)
     assert talk.busy == 0
     error = talk.told[0].error
-    if error is None:
-        pytest.xfail("on HTTP/2 the time for the first content holds for all of the reply")
     assert isinstance(error, TimeoutError)
     assert error.deadline == "idle"
     assert spoken(talk.told[1].text)[2] == words(3)

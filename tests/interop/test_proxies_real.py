@@ -105,8 +105,6 @@ def test_a_refused_password(
     assert isinstance(error, ProxyError)
     assert error.status_code == status
     assert str(status) in str(error)
-    if status == 401 and error.transient:
-        pytest.xfail("a tunnel refused with 401 is tried again, without hope")
     assert not error.transient
     assert error.retries_taken == 0
     assert "password" in str(error)
