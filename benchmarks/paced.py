@@ -4,8 +4,9 @@ This is what a program does that talks to many models: nothing comes in bulk, ea
 loop, one read, one event. Each measurement opens its streams evenly over a while, waits until all have
 begun, and then counts CPU time and tokens over a window of time; what connecting and closing cost is not in it.
 
-A client that can't keep up reads several tokens at once, which makes each of them cheaper than it would be
-on a faster machine. Where that happened the line says how much of its tokens the client saw in time.
+A client that can't keep up, or a server that stalls and then catches up, makes several tokens come in one
+read, which makes each of them cheaper than it is. Where that happened the line says what share of the tokens
+that were due the client saw.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ CONTESTANTS: dict[str, peers.AsyncPeer] = {
 _TOKENS = 600
 # How many streams are opened a second.
 _OPENED = 400.0
-# Of the tokens that were due, the share that counts as all.
-_IN_TIME = 0.95
+# Of the tokens that were due, by how much the share that came may differ from all.
+_TOLERATED = 0.05
 
 
 class _Load(NamedTuple):
@@ -44,9 +45,11 @@ class _Load(NamedTuple):
     pace: float
     window: float
     rounds: int
+    without: tuple[str, ...] = ()
 
 
-_LOADS = (_Load(100, 0.1, 1.2, 9), _Load(500, 0.5, 1.5, 5), _Load(500, 0.1, 1.2, 3))
+# 5,000 tokens a second are more than the OpenAI SDK can take: it needs a minute to get 500 streams to begin.
+_LOADS = (_Load(100, 0.1, 1.2, 9), _Load(500, 0.5, 1.5, 5), _Load(500, 0.1, 1.2, 5, ("OpenAI SDK",)))
 _QUICK = (_Load(100, 0.1, 0.6, 2),)
 
 
@@ -72,10 +75,13 @@ async def _run(read: peers.AsyncRead, load: _Load) -> tuple[float, float]:
         await asyncio.sleep(load.window)
         spent, passed = time.process_time() - begin_cpu, time.monotonic() - begin_wall
         tokens = sum(seen.tokens for seen in every) - before
+        _raise(task for task in tasks if task.done())
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # The server's part of closing is not to fall into the next one's window.
+        await asyncio.sleep(0.3)
     return spent / tokens, tokens / (load.streams * passed / load.pace)
 
 
@@ -86,7 +92,8 @@ def _raise(done: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def _measure(url: str, load: _Load) -> tuple[Costs, dict[str, str]]:
-    shares: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    contestants = {name: peer for name, peer in CONTESTANTS.items() if name not in load.without}
+    shares: dict[str, list[float]] = {name: [] for name in contestants}
     async with contextlib.AsyncExitStack() as stack:
 
         def one(name: str, read: peers.AsyncRead) -> Callable[[], Awaitable[float]]:
@@ -98,11 +105,12 @@ async def _measure(url: str, load: _Load) -> tuple[Costs, dict[str, str]]:
             return measure
 
         ready = {}
-        for name, peer in CONTESTANTS.items():
+        for name, peer in contestants.items():
             ready[name] = one(name, await stack.enter_async_context(peer(url)))
         costs = await ainterleaved(ready, load.rounds)
-    least = {name: min(each[1:]) for name, each in shares.items()}
-    notes = {name: f"saw {share:.0%} in time" for name, share in least.items() if share < _IN_TIME}
+    # The first round is not counted.
+    worst = {name: max(each[1:], key=lambda share: abs(share - 1.0)) for name, each in shares.items()}
+    notes = {name: f"saw {share:.0%}" for name, share in worst.items() if abs(share - 1.0) > _TOLERATED}
     return costs, notes
 
 

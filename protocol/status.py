@@ -248,6 +248,9 @@ def _build(
     if status == 401 and not context.key_given:
         cls = MissingAuthError
         advice = "No API key was given: pass api_key=, or set OPENAI_API_KEY."
+    elif status == 401 and context.proxy:
+        # tinyproxy answers a wrong password so, instead of 407.
+        advice += " Or it's the proxy's password."
     identity = request_id(headers)
     wait = retry_after(headers)
     if wait is not None and wait > 0:

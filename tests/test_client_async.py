@@ -7,10 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
-from driving import HI, MODEL, Run, blocking
+from driving import HI, MODEL, Peer, Run, blocking
 from programs import run_program
 
-from deltawire import AsyncClient, AsyncStream, MissingAuthError, UsageError
+from deltawire import AsyncClient, AsyncStream, MissingAuthError, ReadError, UsageError
 from deltawire.testing import Answer, ChatServer, ProxyServer
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -276,3 +276,16 @@ def test_many_streams_at_once(run: Run, server: ChatServer) -> None:
     run(main)
     assert texts == ["".join(tokens)] * 40
     assert server.connections == 20
+
+
+def test_a_connection_that_breaks_while_the_request_is_written(run: Run) -> None:
+    # Nothing of the request is left open, of which trio would warn.
+    async def main() -> None:
+        with Peer(close=True) as peer:
+            client = AsyncClient(base_url=f"http://127.0.0.1:{peer.port}/v1", max_retries=0)
+            with pytest.raises(ReadError):
+                await client.chat.completions.create([{"role": "user", "content": "x" * 30_000_000}], "m")
+            gc.collect()
+            await client.aclose()
+
+    run(main)

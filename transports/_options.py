@@ -15,7 +15,7 @@ from deltawire.protocol import ConfigurationError, absolute_form
 from ._tls import tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from deltawire.protocol import Deadlines, HTTPRequest, Proxy
 
@@ -53,6 +53,34 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             "max_connections": self.max_connections,
             "max_keepalive_connections": self.max_keepalive_connections,
         }
+
+
+class Body:
+    """A request's body, for httpcore: an iterable that is no async generator, which a connection that breaks
+    while the body is written would leave unfinished (trio warns of that)."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self._data,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._data)
+
+
+class _Once:
+    def __init__(self, data: bytes) -> None:
+        self._data: bytes | None = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data, self._data = self._data, None
+        if data is None:
+            raise StopAsyncIteration
+        return data
 
 
 class Progress:
@@ -118,7 +146,7 @@ def core_request(
             scheme=scheme.encode("ascii"), host=host.encode("ascii"), port=port, target=target.encode("ascii")
         ),
         "headers": list(request.headers),
-        "content": request.body,
+        "content": Body(request.body),
         "extensions": {
             "timeout": progress.timeouts,
             "trace": progress.atrace if asynchronous else progress.trace,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import pytest
 
 from deltawire import (
     AsyncClient,
@@ -40,10 +39,6 @@ TOOL = {
     },
 }
 FORCED = {"type": "function", "function": {"name": "get_weather"}}
-
-# Until the transport sends a body that is no async generator: what httpcore makes of bytes is left open under trio when
-# the connection breaks while it is written.
-LEFT_OPEN = pytest.mark.filterwarnings("ignore:Async generator 'httpcore._models.ByteStream.__aiter__':ResourceWarning")
 
 # Long enough for a loaded machine, short enough that a hang is a failure.
 TIMEOUT = 30.0

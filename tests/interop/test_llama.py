@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from interop_calls import FORCED, LEFT_OPEN, PROMPT, TOOL, Ask, ask, converse, words
+from interop_calls import FORCED, PROMPT, TOOL, Ask, ask, converse, words
 from interop_proxies import Route
 from interop_servers import KEY, Authority, Llama, Server, StartLlama
 
@@ -121,7 +121,6 @@ def test_connections_are_kept(flavour: str, llama: Llama) -> None:
     assert (talk.busy, talk.idle) == (0, 1)
 
 
-@LEFT_OPEN
 @pytest.mark.parametrize("scoped", [False, True], ids=["dropped", "closed"])
 def test_an_early_end_frees_the_server(flavour: str, route: Route, llama: Llama, scoped: bool) -> None:
     server, options = llama
@@ -164,7 +163,6 @@ def test_a_prompt_that_is_too_long(flavour: str, route: Route, llama: Llama) -> 
     assert told.error.partial is None
 
 
-@LEFT_OPEN
 def test_a_call_after_a_stream_that_died(flavour: str, llama: Llama) -> None:
     # Zero bytes of body, in good order; a moment later the server closes the connection. By then it may have taken the
     # next request on it, or even have begun to answer.

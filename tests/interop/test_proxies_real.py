@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from interop_calls import LEFT_OPEN, Ask, Told, ask, converse
+from interop_calls import Ask, Told, ask, converse
 from interop_proxies import PROXIES, ProxyProgram, StartProxy
 from interop_servers import Authority
 
@@ -111,7 +111,6 @@ def test_a_refused_password(
     assert len(proxy.wait_requests(before + 1)) == before + 1
 
 
-@LEFT_OPEN
 def test_connections_are_kept(flavour: str, proxy: ProxyProgram, server: ChatServer, authority: Authority) -> None:
     before = len(proxy.requests())
     talk = converse(
@@ -141,7 +140,6 @@ def stale(proxy: ProxyProgram, server: ChatServer) -> int:
     return 2 if proxy.name == "tinyproxy" and not secure(server) else 0
 
 
-@LEFT_OPEN
 def test_one_call_right_after_the_other(
     flavour: str, proxy: ProxyProgram, server: ChatServer, authority: Authority
 ) -> None:
