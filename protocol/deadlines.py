@@ -85,8 +85,12 @@ class Deadlines:
 
     def remaining(self, now: float) -> float | None:
         """How long the next step may take: seconds, at least 0; None for ever."""
-        at = min(self._at, self._total_at)
-        return None if at == math.inf else max(at - now, 0.0)
+        at = self._at if self._at < self._total_at else self._total_at
+        if at == math.inf:
+            return None
+        # Asked for every read, so without the calls of min() and max().
+        left = at - now
+        return left if left > 0.0 else 0.0
 
     def remaining_after_connect(self, now: float) -> float | None:
         """What ``remaining`` would say if the connection stood now."""

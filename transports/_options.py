@@ -17,7 +17,7 @@ from ._tls import tls_context
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from deltawire.protocol import Deadlines, HTTPRequest, Proxy
+    from deltawire.protocol import Context, Deadlines, HTTPRequest, Proxy
 
 # How long the end of a reply may take after its last event, so that the connection can be kept.
 DRAIN_SECONDS = 0.1
@@ -109,16 +109,16 @@ def above_zero(seconds: float | None) -> float | None:
     return None if seconds is None else max(seconds, 0.001)
 
 
-def read_timeout(deadlines: Deadlines, since: float, where: str) -> float | None:
+def read_timeout(deadlines: Deadlines, now: float, since: float, context: Context) -> float | None:
     """How long the next read may take, whose caller has waited ``since`` then.
 
     Raises `TimeoutError` when a deadline has passed; unless that was before the caller began to wait. Then it was
     he who was away, and what the server has sent meanwhile is read first, which takes no time.
     """
-    left = deadlines.remaining(time.monotonic())
+    left = deadlines.remaining(now)
     if left != 0.0:
         return left
-    error = deadlines.error(where)
+    error = deadlines.error(context.where())
     if error.deadline == "total" or deadlines.remaining(since) != 0.0:
         raise error
     return LATE_SECONDS

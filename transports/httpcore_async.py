@@ -194,7 +194,7 @@ class AsyncHTTPCoreExchange:
         return self._reply.start(response.status, response.headers)
 
     async def _read(self, body: AsyncIterator[bytes]) -> bytes | None:
-        timeout = read_timeout(self._deadlines, self._since, self._reply.context.where())
+        timeout = read_timeout(self._deadlines, time.monotonic(), self._since, self._reply.context)
         if self._stream is not None:
             self._stream.read_timeout = timeout
         else:

@@ -201,7 +201,7 @@ class HTTPCoreExchange:
         return self._reply.start(self._response.status, self._response.headers)
 
     def _read(self) -> bytes | None:
-        timeout = read_timeout(self._deadlines, self._since, self._reply.context.where())
+        timeout = read_timeout(self._deadlines, time.monotonic(), self._since, self._reply.context)
         if self._stream is not None:
             self._stream.read_timeout = timeout
         else:
