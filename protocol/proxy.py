@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import binascii
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -71,6 +70,8 @@ class Proxy(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"{name} is of {shown}: this release speaks to http:// proxies only")
         if any(character <= " " or character == "\x7f" for character in url):
             raise ConfigurationError(f"{name} holds a blank or a control: percent-encode it")
+        from urllib.parse import unquote, urlsplit
+
         try:
             parts = urlsplit(url)
             port = parts.port
