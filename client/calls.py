@@ -44,8 +44,8 @@ class Attempt:
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)
         # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
         secrets = [key] if key and len(key) >= 8 else []
-        if proxy is not None and proxy.password:
-            secrets.append(proxy.password)
+        if proxy is not None:
+            secrets += proxy.secrets
         self.context = Context(
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",

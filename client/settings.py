@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     ApiKey = str | Callable[[], str] | Callable[[], Awaitable[str]]
-    Proxies = str | Proxy | Mapping[str, str | None]
+    Proxies = str | Proxy | Mapping[str, str | Proxy | None]
 
 # For arguments whose None means something.
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET", "__slots__": ()})()

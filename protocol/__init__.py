@@ -63,10 +63,12 @@ from .errors import (
 )
 from .events import Event, StreamEnded, StreamFailed
 from .limits import Limits
-from .proxy import HTTPConnect, Proxy, TunnelFailed, TunnelOpened, absolute_form, choose_proxy
+from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
 from .retry import GiveUp, Outcome, RetryPolicy, Send, Sleep, attempts, is_retryable
+from .routing import bypasses, choose_proxy
+from .socks5 import Socks5
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
 
@@ -125,6 +127,7 @@ __all__ = [
     "Send",
     "ServerSentEvent",
     "Sleep",
+    "Socks5",
     "State",
     "StreamEnded",
     "StreamError",
@@ -137,6 +140,7 @@ __all__ = [
     "TopLogprob",
     "TransportError",
     "TruncatedStreamError",
+    "TunnelEvent",
     "TunnelFailed",
     "TunnelOpened",
     "UnexpectedReplyError",
@@ -146,7 +150,9 @@ __all__ = [
     "absolute_form",
     "accumulate",
     "attempts",
+    "bypasses",
     "choose_proxy",
     "has_content",
     "is_retryable",
+    "tunnel",
 ]

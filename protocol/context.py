@@ -29,11 +29,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
                 text = text[: len(text) - shown]
         return text
 
-    def excerpt(self, text: str | bytes, length: int = 500, *, more: str = "...") -> str:
+    def excerpt(self, text: str | bytes, length: int = 500, *, more: str = "...", cut: bool = False) -> str:
         """The beginning of a peer's words, fit to be shown: redacted before it is cut, since half a secret
-        would not be recognised. ``more`` stands for what is left out."""
+        would not be recognised. ``more`` stands for what is left out, which is something in any case with
+        ``cut``."""
         window = self.window(length)
-        cut = len(text) > window
+        cut = cut or len(text) > window
         text = text[:window]
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")

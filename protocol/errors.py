@@ -25,7 +25,7 @@
     |       +-- EmptyReplyError           it ended well, with no content and no finish reason
     +-- TransportError                the way to the server
     |   +-- ConnectError                  no connection, or no trust in its certificate
-    |   +-- ProxyError                    the proxy refused, is dead, or wants a password
+    |   |   +-- ProxyError                    the proxy refused, is dead, or wants a password
     |   +-- TimeoutError                  a deadline passed (also a builtin TimeoutError)
     |   +-- ReadError                     the connection broke after the request was sent
     +-- RetryProviderError            every provider failed (.errors, in order)
@@ -222,10 +222,10 @@ class TransportError(DeltawireError):
 
 
 class ConnectError(TransportError):
-    """No connection to the server: refused, unreachable, unknown name, or a TLS failure."""
+    """No connection to the server: refused, unreachable, unknown name, a TLS failure, or no way past a proxy."""
 
 
-class ProxyError(TransportError):
+class ProxyError(ConnectError):
     """The proxy is dead, refused the tunnel, or wants other credentials (407)."""
 
     def __init__(
@@ -234,13 +234,19 @@ class ProxyError(TransportError):
         *,
         proxy: str | None = None,
         status_code: int | None = None,
+        reply_code: int | None = None,
+        body: bytes = b"",
         transient: bool = True,
     ) -> None:
         super().__init__(message, transient=transient)
         self.proxy = proxy
         """The proxy's URL without its credentials."""
         self.status_code = status_code
-        """The status with which the proxy refused, or None."""
+        """The status with which an HTTP proxy refused, or None."""
+        self.reply_code = reply_code
+        """The reply code (REP, RFC 1928 section 6) with which a SOCKS proxy refused, or None."""
+        self.body = body
+        """The page that came with an HTTP proxy's refusal, as far as it came, its secrets cut out."""
 
 
 class TimeoutError(TransportError, builtins.TimeoutError):

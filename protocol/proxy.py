@@ -1,61 +1,122 @@
-"""Which proxy a URL goes through, and how to speak to it. Pure: the environment comes in as a mapping.
+"""Proxies, and how to speak to them in HTTP: a tunnel (CONNECT), or requests that name the whole URL.
 
-There is no standard for the environment variables; this follows curl ("Environment" in its manual) and
-what requests and Go do alike: the scheme's own variable, then ALL_PROXY; lower case before upper case;
-an empty variable is none; NO_PROXY lists the exceptions.
+Theory of the tunnel (RFC 9110 section 9.3.6; RFC 9112 for the syntax): the proxy answers with heads. Lines
+end in LF, with a CR before it or none (RFC 9112 section 2.2), and an empty line ends a head. ::
+
+    STATUS LINE  a status line           -> FIELDS
+                 anything else           -> failed: that is no HTTP
+    FIELDS       a field                 -> FIELDS
+                 the end, and it was 1xx -> STATUS LINE
+                 the end, and it was 2xx -> opened: what follows is the target's, whatever the fields say of
+                                            a body
+                 the end of any other    -> BODY
+    BODY         as long as Content-Length says, or no such field: failed, refused
+
+Without a Content-Length the head alone decides: a proxy that keeps the connection open would otherwise cost
+the whole deadline. Each move looks at whole lines or at a length that was told, never at what else happens to
+have come, so the verdict is the same however the bytes are split.
 """
 
 from __future__ import annotations
 
 import binascii
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .context import Context
 from .errors import ConfigurationError, ProxyError
-from .request import HTTPRequest
-from .urls import URL, parse_url
+from .request import HTTPRequest, field
+from .status import one_line, words_of
+from .urls import authority, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from .socks5 import Socks5
 
-SUPPORTED = ("http",)
+# RFC 9110 section 4.2 for http and https; RFC 1928 section 3 for SOCKS.
+DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+_SCHEMES = (
+    "proxies are http://, https://, socks5:// (the host's name is resolved here) or socks5h:// (the proxy resolves it)"
+)
+
+# These follow from the request itself.
+_OWN_FIELDS = frozenset({b"host", b"content-length", b"transfer-encoding"})
+
+_AUTHORIZATION = b"proxy-authorization"
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """A proxy. Its password stands in no str and no repr of it."""
+    """A proxy. Its password and the values of its fields stand in no str and no repr of it.
+
+    Raises `ConfigurationError` for what can't be said to such a proxy: illegal bytes in its fields (RFC 9110
+    section 5), fields for a SOCKS proxy, a user name or password that RFC 1929 has no room for.
+    """
 
     scheme: str
+    """"http", "https" (HTTP inside TLS), "socks5" (names are resolved here) or "socks5h" (by the proxy)."""
     host: str
     port: int
     username: str | None = None
     password: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Further fields for an HTTP proxy; a Proxy-Authorization here takes the place of user and password."""
+
+    def __post_init__(self) -> None:
+        _check(self.scheme, self.username, self.password, self.headers, "Proxy")
 
     @property
     def url(self) -> str:
         """The proxy's URL without its credentials."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{authority(self.host, self.port)}"
+
+    @property
+    def speaks_socks(self) -> bool:
+        """Whether it is a SOCKS proxy; else it is an HTTP proxy."""
+        return self.scheme.startswith("socks")
 
     @property
     def authorization(self) -> bytes | None:
-        """The value of Proxy-Authorization (RFC 7617, UTF-8), or None without credentials."""
-        if self.username is None and self.password is None:
+        """The value of Proxy-Authorization (RFC 9110 section 11.7.2): the one among ``headers``, or user and
+        password (RFC 7617, UTF-8); None without either, and for a SOCKS proxy."""
+        given = [value for name, value in self.headers if name.lower() == _AUTHORIZATION]
+        if given:
+            return given[0]
+        pair = self._pair
+        return None if pair is None else b"Basic " + pair
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown when a peer says it back; for ``Context.secrets``."""
+        found = [self.password or "", (self._pair or b"").decode("ascii")]
+        for _, raw in self.headers:
+            value = raw.decode("latin-1")
+            # The token of "Bearer token" by itself, too. What is short is a part of many words.
+            found += [each for each in (value, value.rpartition(" ")[2]) if len(each) >= 8]
+        return tuple(filter(None, found))
+
+    @property
+    def _pair(self) -> bytes | None:
+        if self.speaks_socks or (self.username is None and self.password is None):
             return None
-        pair = f"{self.username or ''}:{self.password or ''}".encode()
-        return b"Basic " + binascii.b2a_base64(pair, newline=False)
+        return binascii.b2a_base64(f"{self.username or ''}:{self.password or ''}".encode(), newline=False)
 
     def __str__(self) -> str:
         return self.url
 
     def __repr__(self) -> str:
-        credentials = ", with credentials" if self.authorization else ""
-        return f"<Proxy {self.url}{credentials}>"
+        credentials = self.authorization or self.username is not None
+        more = [what for what, given in (("credentials", credentials), ("headers", self.headers)) if given]
+        return f"<Proxy {self.url}{', with ' if more else ''}{' and '.join(more)}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("url", self.url)]  # msgspec's own shows every field to the library rich
 
     @classmethod
-    def parse(cls, url: str, name: str = "proxy") -> Proxy:
-        """A proxy's URL, ``http://[user:password@]host:port``, user and password percent-encoded.
+    def parse(cls, url: str, name: str = "proxy", *, headers: Mapping[str, str] | None = None) -> Proxy:
+        """A proxy's URL, ``scheme://[user:password@]host[:port]``, user and password percent-encoded; and
+        further fields for it, if it is an HTTP proxy.
 
         Raises `ConfigurationError`, which names the argument ``name`` and repeats no credentials.
         """
@@ -65,9 +126,9 @@ class Proxy(msgspec.Struct, frozen=True):
         if not colon:
             raise ConfigurationError(f"{name} has no scheme: write http://host:port, or http://user:password@host:port")
         scheme = scheme.lower()
-        if scheme not in SUPPORTED:
+        if scheme not in DEFAULT_PORTS:
             shown = f"the scheme {scheme!r}" if scheme.isalnum() else "another scheme"
-            raise ConfigurationError(f"{name} is of {shown}: this release speaks to http:// proxies only")
+            raise ConfigurationError(f"{name} is of {shown}: {_SCHEMES}")
         if any(character <= " " or character == "\x7f" for character in url):
             raise ConfigurationError(f"{name} holds a blank or a control: percent-encode it")
         from urllib.parse import unquote, urlsplit
@@ -82,126 +143,45 @@ class Proxy(msgspec.Struct, frozen=True):
         host = parse_url(f"http://{parts.netloc.rpartition('@')[2]}/", name).host
         credentials = parts.username, parts.password
         username, password = (None if part is None else unquote(part) for part in credentials)
-        return cls(scheme, host, port or 80, username, password)
+        if not isinstance(headers, Mapping | None):
+            raise ConfigurationError(f"the headers of {name} must be a mapping, not {type(headers).__name__}")
+        fields = tuple(_field(key, value, name) for key, value in (headers or {}).items())
+        _check(scheme, username, password, fields, name)
+        return cls(scheme, host, port or DEFAULT_PORTS[scheme], username, password, fields)
 
 
-def choose_proxy(
-    url: str,
-    *,
-    proxies: str | Proxy | Mapping[str, str | None] | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> Proxy | None:
-    """The proxy for a URL, or None for a direct connection.
-
-    ``proxies`` is one proxy's URL, or a mapping: the URL's scheme, else "all", else the other scheme; a
-    value of None means a direct connection. It is not subject to NO_PROXY, except for its own key "no"
-    (as NO_PROXY's value). Without it the environment decides. Raises `ConfigurationError`.
-    """
-    target = parse_url(url)
-    if isinstance(proxies, Proxy):
-        return proxies
-    if isinstance(proxies, str):
-        return Proxy.parse(proxies, "proxies")
-    if proxies is not None:
-        return _from_mapping(target, proxies)
-    return _from_environment(target, environ or {})
-
-
-def _from_mapping(target: URL, proxies: Mapping[str, str | None]) -> Proxy | None:
+def _field(key: str | bytes, value: str | bytes, name: str) -> tuple[bytes, bytes]:
     try:
-        given = {key.lower().removesuffix("://"): value for key, value in proxies.items()}
-    except AttributeError:
-        raise ConfigurationError("proxies must be a URL, or a mapping of schemes to URLs") from None
-    unknown = given.keys() - {"http", "https", "all", "no"}
-    if unknown:
-        raise ConfigurationError(f"proxies has the unknown key {sorted(unknown)[0]!r}: use 'http', 'https' or 'all'")
-    if bypasses(target, given.get("no") or ""):
-        return None
-    other = "http" if target.scheme == "https" else "https"
-    for key in (target.scheme, "all", other):
-        if key in given:
-            value = given[key]
-            return None if value is None else Proxy.parse(value, f"proxies[{key!r}]")
-    return None
+        field(key, b"")
+    except (ConfigurationError, TypeError):
+        # Whoever gives a whole line as a name has a secret in it.
+        raise ConfigurationError(f"{name} has a header whose name is none: letters, digits, hyphens") from None
+    return field(key, value)
 
 
-def _from_environment(target: URL, environ: Mapping[str, str]) -> Proxy | None:
-    def variable(name: str) -> tuple[str, str]:
-        for each in (name.lower(), name.upper()):
-            # In a CGI program HTTP_PROXY is the request's Proxy field, so anybody's (CVE-2016-5385).
-            if each == "HTTP_PROXY" and "REQUEST_METHOD" in environ:
-                continue
-            if value := environ.get(each, "").strip():
-                return each, value
-        return "", ""
-
-    name, value = variable(f"{target.scheme}_proxy")
-    if not value:
-        name, value = variable("all_proxy")
-    if not value or bypasses(target, variable("no_proxy")[1]):
-        return None
-    # Here, unlike in code, host:port without a scheme is usual (curl: "http:// is assumed").
-    return Proxy.parse(value if "://" in value else f"http://{value}", f"the environment variable {name}")
-
-
-def bypasses(target: URL, no_proxy: str) -> bool:
-    """Does NO_PROXY's value (entries separated by commas or blanks) except this URL?
-
-    An entry is "*"; a host, which covers its subdomains too (with a leading dot or "*." as well); an IP
-    address; a network in CIDR notation; any of the first three with ":port".
-    """
-    return any(_matches(target, entry.lower()) for entry in no_proxy.replace(",", " ").split())
-
-
-def _matches(target: URL, entry: str) -> bool:
-    if entry == "*":
-        return True
-    if "/" in entry:
-        return _in_network(target.host, entry)
-    host, port = _split_port(entry)
-    if port is not None and port != target.port:
-        return False
-    if host == "*":
-        return True
-    host = host.removeprefix("*").strip(".")
-    name = target.host.rstrip(".")
-    if not host:
-        return False
-    if name == host:
-        return True
-    if (own := _address(name)) is not None:
-        return own == _address(host)
-    return name.endswith("." + host)
-
-
-def _split_port(entry: str) -> tuple[str, int | None]:
-    if entry.startswith("["):
-        host, _, rest = entry[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif entry.count(":") == 1:
-        host, _, port = entry.partition(":")
-    else:
-        return entry, None
-    return host, int(port) if port.isdecimal() and port.isascii() else None
-
-
-def _address(host: str) -> object:
-    # Loads in a millisecond or two, and only where NO_PROXY lists something.
-    import ipaddress
-
+def _check(
+    scheme: str, username: str | None, password: str | None, headers: tuple[tuple[bytes, bytes], ...], name: str
+) -> None:
+    if scheme not in DEFAULT_PORTS:
+        raise ConfigurationError(f"{name} is of another scheme: {_SCHEMES}")
     try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _in_network(host: str, network: str) -> bool:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(network.replace("[", "").replace("]", ""), False)
-    except (ValueError, TypeError):
-        return False
+        user, secret = (None if part is None else part.encode() for part in (username, password))
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name} has a user or password that UTF-8 can't say (a lone surrogate)") from None
+    if scheme in ("http", "https"):
+        for key, value in headers:
+            if _field(key, value, name)[0] in _OWN_FIELDS:
+                raise ConfigurationError(f"the header {key.decode()} of {name} is set by deltawire")
+        return
+    if headers:
+        raise ConfigurationError(f"{name} has headers, which SOCKS has no place for: leave them out")
+    if secret and not user:
+        raise ConfigurationError(f"{name} has a password and no user, which SOCKS can't say (RFC 1929): name one")
+    # One byte each says how long they are; an empty user name is none.
+    if user is not None and not 1 <= len(user) <= 255:
+        raise ConfigurationError(f"the user name of {name} must have 1 to 255 bytes in UTF-8 (RFC 1929)")
+    if secret is not None and len(secret) > 255:
+        raise ConfigurationError(f"the password of {name} must have at most 255 bytes in UTF-8 (RFC 1929)")
 
 
 class TunnelOpened(msgspec.Struct, frozen=True):
@@ -220,31 +200,66 @@ class TunnelFailed(msgspec.Struct, frozen=True):
 TunnelEvent = TunnelOpened | TunnelFailed
 
 
+def check_target(host: str, port: int) -> None:
+    """Raise `ConfigurationError` for a host that is no printable ASCII, or a port that TCP has not."""
+    if not (isinstance(host, str) and host.isascii() and host.isprintable() and host and " " not in host):
+        raise ConfigurationError("the host of a tunnel must be a name or an address in ASCII: encode it by IDNA")
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+        raise ConfigurationError(f"the port of a tunnel must be a number from 1 to 65535, not {port!r}")
+
+
+def tunnel(host: str, port: int, proxy: Proxy) -> HTTPConnect | Socks5:
+    """The handshake that this proxy speaks, for a tunnel to this host and port.
+
+    Both machines have ``data_to_send``, ``receive``, ``end`` and ``fail``: ask for what is to be sent at the
+    start and after each ``receive``. Raises `ConfigurationError` for a host or port that can't be said.
+    """
+    if proxy.speaks_socks:
+        # That module is built on this one.
+        from .socks5 import Socks5
+
+        return Socks5(host, port, proxy)
+    return HTTPConnect(host, port, proxy)
+
+
 class HTTPConnect:
     """The handshake for a tunnel through an HTTP proxy: CONNECT, RFC 9110 section 9.3.6.
 
     Send `data_to_send`, then feed `receive` what comes, until it gives the one event: `TunnelOpened` or
-    `TunnelFailed`. It stays bounded: no proxy needs more than 64 KiB to say yes or no.
+    `TunnelFailed`. It stays bounded: no proxy needs more than 64 KiB of heads to say yes or no, and of the page
+    that says why, 64 KiB are read. Raises `ConfigurationError` for a host, port or user agent that can't be
+    sent, and for a SOCKS proxy.
     """
 
-    _LONGEST_HEAD = 64 * 1024
+    _LONGEST_HEADS = 64 * 1024
+    _LONGEST_BODY = 64 * 1024
 
-    __slots__ = ("_buffer", "_context", "_done", "_proxy", "_request", "_searched", "_target")
+    __slots__ = (
+        "_buffer", "_context", "_done", "_framing", "_head_left", "_proxy", "_reason", "_request", "_searched",
+        "_status", "_target", "_wanted",
+    )  # fmt: skip
 
     def __init__(self, host: str, port: int, proxy: Proxy, *, user_agent: str = "deltawire") -> None:
+        check_target(host, port)
+        if proxy.speaks_socks:
+            raise ConfigurationError(f"the proxy {proxy.url} does not speak HTTP: Socks5 is its handshake")
         self._proxy = proxy
         # The authority form always names the port (RFC 9112 section 3.2.3).
-        self._target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        head = [f"CONNECT {self._target} HTTP/1.1", f"Host: {self._target}", f"User-Agent: {user_agent}"]
-        if proxy.authorization is not None:
-            head.append(f"Proxy-Authorization: {proxy.authorization.decode('ascii')}")
-        self._request = "\r\n".join([*head, "", ""]).encode("ascii")
+        self._target = authority(host, port)
+        target = self._target.encode("ascii")
+        fields = [(b"Host", target), (b"User-Agent", field("user-agent", user_agent)[1])]
+        head = [b": ".join(each) for each in _replaced(fields, _proxy_fields(proxy))]
+        self._request = b"\r\n".join([b"CONNECT " + target + b" HTTP/1.1", *head, b"", b""])
         self._buffer = bytearray()
         self._searched = 0
+        self._head_left = self._LONGEST_HEADS
+        self._status: int | None = None
+        self._reason = b""
+        self._framing: set[bytes] = set()
+        self._wanted: int | None = None
         self._done = False
         # A proxy may say the password back.
-        encoded = (proxy.authorization or b"").decode("ascii").partition(" ")[2]
-        self._context = Context(secrets=(proxy.password or "", encoded))
+        self._context = Context(secrets=proxy.secrets)
 
     def data_to_send(self) -> bytes:
         """The request, once; b"" after that."""
@@ -256,58 +271,126 @@ class HTTPConnect:
         if self._done:
             return []
         self._buffer += data
-        status = 100
-        while 100 <= status < 200:
-            # The end of the head may straddle the seam by three bytes; nothing before that is searched again.
-            end = self._buffer.find(b"\r\n\r\n", max(self._searched - 3, 0))
-            self._searched = len(self._buffer)
-            if end < 0:
-                too_long = len(self._buffer) > self._LONGEST_HEAD
-                return self._fail("sends a head that does not end") if too_long else []
-            head = bytes(self._buffer[:end])
-            del self._buffer[: end + 4]
-            self._searched = 0
-            version, _, after = head.partition(b"\r\n")[0].partition(b" ")
-            code, _, reason = after.partition(b" ")
-            if not version.startswith(b"HTTP/1.") or len(code) != 3 or not code.isdigit():
-                return self._fail(f"does not answer in HTTP: {self._context.excerpt(head, 100)!r}")
-            status = int(code)
-        rest = bytes(self._buffer)
-        if 200 <= status < 300:
-            self._done = True
-            return [TunnelOpened(rest)]
-        words = " ".join(self._context.excerpt(reason, 200).split())
-        if status in (401, 407):
-            # 401 is for servers (RFC 9110 section 15.5.2), yet tinyproxy answers a wrong password so.
-            return self._fail(
-                f"wants other credentials ({status} {words}): put user and password into its URL, percent-encoded, "
-                "as http://user:password@host:port",
-                status=status,
-                transient=False,
-            )
-        return self._fail(f"refused to open a tunnel to {self._target} ({status} {words})", status=status)
+        while self._wanted is None:
+            line = self._line()
+            if line is None:
+                too_long = len(self._buffer) > self._head_left
+                return self._broken("sends a head that does not end") if too_long else []
+            if events := self._take(line):
+                return events
+        return self._refuse() if len(self._buffer) >= self._wanted else []
 
     def end(self) -> list[TunnelEvent]:
         """The proxy has closed the connection. Idempotent."""
-        return [] if self._done else self._fail(f"closed the connection instead of opening a tunnel to {self._target}")
+        return self._broken(f"closed the connection instead of opening a tunnel to {self._target}")
 
     def fail(self, error: Exception) -> list[TunnelEvent]:
         """The connection to the proxy broke, or took too long. Idempotent."""
-        return [] if self._done else self._fail(f"failed while opening a tunnel to {self._target}: {error}")
+        reason = one_line(str(error), self._context) or type(error).__name__
+        return self._broken(f"failed while opening a tunnel to {self._target}: {reason}")
 
-    def _fail(self, what: str, *, status: int | None = None, transient: bool = True) -> list[TunnelEvent]:
+    def _line(self) -> bytes | None:
+        """The next whole line, without its end, if it is among the bytes that heads may have."""
+        end = self._buffer.find(b"\n", self._searched, self._head_left)
+        if end < 0:
+            self._searched = len(self._buffer)
+            return None
+        line = bytes(self._buffer[:end]).removesuffix(b"\r")
+        del self._buffer[: end + 1]
+        self._head_left -= end + 1
+        self._searched = 0
+        return line
+
+    def _take(self, line: bytes) -> list[TunnelEvent]:
+        if self._status is None:
+            version, _, after = line.partition(b" ")
+            code, _, self._reason = after.partition(b" ")
+            if not version.startswith(b"HTTP/1.") or len(code) != 3 or not code.isdigit():
+                return self._no_http(line)
+            self._status = int(code)
+            self._framing.clear()
+        elif line:
+            name, _, value = line.partition(b":")
+            # A coding is no number, so with one there is no length.
+            if name.lower() in (b"content-length", b"transfer-encoding"):
+                self._framing.add(value.strip())
+        elif 100 <= self._status < 200:
+            self._status = None
+        elif 200 <= self._status < 300:
+            self._done = True
+            return [TunnelOpened(bytes(self._buffer))]
+        else:
+            length = self._framing.pop() if len(self._framing) == 1 else b""
+            self._wanted = min(int(length[:9]), self._LONGEST_BODY) if length.isdigit() else 0
+        return []
+
+    def _refuse(self) -> list[TunnelEvent]:
+        status = self._status or 0
+        body = bytes(self._buffer[: self._wanted])
+        reason, page = one_line(self._reason, self._context, 200), words_of(body, self._context)
+        words = f"{status} {reason}".strip() + (f": {page}" if page not in ("", reason) else "")
+        # Kept redacted, as everything that may be printed is.
+        kept = self._context.redact(body.decode("utf-8", "replace"), cut=True).encode()
+        if status in (401, 407):
+            # 401 is for servers (RFC 9110 section 15.5.2), yet tinyproxy answers a wrong password so.
+            advice = "put user and password into its URL, percent-encoded, as http://user:password@host:port"
+            if any(name.lower() == _AUTHORIZATION for name, _ in self._proxy.headers):
+                advice = "check the Proxy-Authorization among its headers"
+            what, transient = f"wants other credentials ({words}): {advice}", False
+        else:
+            transient = status in (408, 429) or status >= 500
+            advice = "try again later" if transient else "ask who runs it, or do without it for this host (NO_PROXY)"
+            what = f"refused to open a tunnel to {self._target} ({words}): {advice}"
+        return self._fail(what, status_code=status, body=kept, transient=transient)
+
+    def _broken(self, what: str) -> list[TunnelEvent]:
+        if self._done:
+            return []
+        if self._wanted is not None:
+            return self._refuse()
+        start = bytes(self._buffer[:7])
+        if self._status is None and not b"HTTP/1.".startswith(start):
+            return self._no_http(bytes(self._buffer[: self._head_left]), cut=True)
+        return self._fail(what)
+
+    def _no_http(self, answer: bytes, *, cut: bool = False) -> list[TunnelEvent]:
+        shown = self._context.excerpt(answer, 100, cut=cut)
+        return self._fail(f"does not answer in HTTP: {shown!r}. Is it one? https:// and socks5:// are other schemes")
+
+    def _fail(
+        self, what: str, *, status_code: int | None = None, body: bytes = b"", transient: bool = True
+    ) -> list[TunnelEvent]:
         self._done = True
         self._buffer.clear()
+        self._request = b""
         proxy = self._proxy.url
-        error = ProxyError(f"the proxy {proxy} {what}", proxy=proxy, status_code=status, transient=transient)
-        return [TunnelFailed(error)]
+        words = f"the proxy {proxy} {what}"
+        return [TunnelFailed(ProxyError(words, proxy=proxy, status_code=status_code, body=body, transient=transient))]
+
+
+def _proxy_fields(proxy: Proxy) -> list[tuple[bytes, bytes]]:
+    """The fields that are for the proxy."""
+    fields = list(proxy.headers)
+    if proxy.authorization is not None and all(name.lower() != _AUTHORIZATION for name, _ in fields):
+        fields.insert(0, (b"Proxy-Authorization", proxy.authorization))
+    return fields
+
+
+def _replaced(fields: list[tuple[bytes, bytes]], more: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The fields, those in ``more`` in place of their namesakes: none of them may stand twice."""
+    names = {name.lower() for name, _ in more}
+    return [each for each in fields if each[0].lower() not in names] + more
 
 
 def absolute_form(request: HTTPRequest, proxy: Proxy) -> HTTPRequest:
     """An http request as a proxy takes it, without a tunnel: its target is the whole URL (RFC 9112 section
-    3.2.2: send ``request.url`` in the request line), and Proxy-Authorization is among its fields."""
-    if proxy.authorization is None:
+    3.2.2: send ``request.url`` in the request line), and Proxy-Authorization and the proxy's other fields are
+    among its fields. Raises `ConfigurationError` for a SOCKS proxy, which knows tunnels only."""
+    if proxy.speaks_socks:
+        raise ConfigurationError(f"the proxy {proxy.url} does not speak HTTP: open a tunnel through it")
+    more = [(name.lower(), value) for name, value in _proxy_fields(proxy)]
+    if not more:
         return request
-    return HTTPRequest(
-        request.method, request.url, (*request.headers, (b"proxy-authorization", proxy.authorization)), request.body
-    )
+    fields = tuple(_replaced(list(request.headers), more))
+    hidden = request.hidden | {name for name, _ in more}
+    return HTTPRequest(request.method, request.url, fields, request.body, hidden)

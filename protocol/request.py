@@ -50,6 +50,8 @@ class HTTPRequest(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...]
     """Names in lower case, in the order in which they go out."""
     body: bytes = b""
+    hidden: frozenset[bytes] = frozenset()
+    """Names of fields whose values are never shown, besides those that hold secrets in any request."""
 
     @property
     def parts(self) -> URL:
@@ -58,10 +60,11 @@ class HTTPRequest(msgspec.Struct, frozen=True):
 
     def to(self, url: str) -> HTTPRequest:
         """The same request, sent to another URL of the same origin."""
-        return HTTPRequest(self.method, url, self.headers, self.body)
+        return HTTPRequest(self.method, url, self.headers, self.body, self.hidden)
 
     def __repr__(self) -> str:
-        shown = [(name, b"***" if name in _SECRET_FIELDS else value) for name, value in self.headers]
+        secret = _SECRET_FIELDS | self.hidden
+        shown = [(name, b"***" if name in secret else value) for name, value in self.headers]
         return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes)"
 
 

@@ -205,6 +205,46 @@ def _status_of(error: ErrorObject) -> int | None:
     return None
 
 
+def one_line(words: str | bytes, context: Context, length: int = 300, *, cut: bool = False) -> str:
+    """The beginning of a peer's words, fit for a message: one line, no controls, no secrets. ``cut``: they may
+    end within a secret."""
+    text = words if isinstance(words, str) else words.decode("utf-8", "replace")
+    text = context.redact(text, cut=cut)
+    text = "".join(each if each.isprintable() else " " for each in text)
+    return context.excerpt(" ".join(text.split()), length)
+
+
+def words_of(body: bytes, context: Context) -> str:
+    """What the body of a refusal says, as `one_line`: the message in its JSON, a page without its markup, text.
+    ``body``: as much of it as was kept."""
+    try:
+        error = error_object(loads(body), flat=True) if body else None
+        return one_line(error.message if error else "", context)
+    except ValueError:
+        # A secret may stand in a page as it is, or in character references.
+        text = context.redact(body.decode("utf-8", "replace"), cut=True)
+        return one_line(_without_markup(text) if text.lstrip().startswith("<") else text, context, cut=True)
+
+
+def _without_markup(page: str) -> str:
+    # Only on the way to an error: it loads a large table.
+    import html
+
+    # No parser: words to be shown need none. In time that grows with the page's length, whatever stands in it.
+    first, *pieces = page.split("<")
+    texts, hidden = [first], ""
+    for piece in pieces:
+        tag, _, text = piece.partition(">")
+        name = tag.lower().split(maxsplit=1)[:1]
+        if hidden:
+            hidden = "" if name == ["/" + hidden] else hidden
+        elif name in (["style"], ["script"]):
+            hidden = name[0]
+        if not hidden:
+            texts.append(piece.partition("-->")[2] if tag.startswith("!--") else text)
+    return html.unescape(" ".join(texts))
+
+
 def status_error(
     status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, context: Context
 ) -> APIStatusError | ProxyError:

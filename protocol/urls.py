@@ -29,6 +29,11 @@ _HOST = re.compile(r"\A[A-Za-z0-9._~-]+\Z")
 _SAFE = "%/:?#[]@!$&'()*+,;=~"
 
 
+def authority(host: str, port: int) -> str:
+    """Host and port, an IPv6 address in brackets: the authority form (RFC 9112 section 3.2.3)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class URL(msgspec.Struct, frozen=True):
     """The parts of an http(s) URL that a connection and a request line need."""
 

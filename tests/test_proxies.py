@@ -99,7 +99,7 @@ def test_the_call_has_its_own(driver: Driver, server: ChatServer) -> None:
         assert len(proxy.requests) == 2
 
 
-@pytest.mark.parametrize("bad", ["127.0.0.1:3128", "socks5://h:1", "http://me:pw-secret@h:x", {"ftp": "http://h:1"}])
+@pytest.mark.parametrize("bad", ["127.0.0.1:3128", "socks4://h:1", "http://me:pw-secret@h:x", {"ftp": "http://h:1"}])
 def test_what_is_no_proxy(driver: Driver, bad: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         driver.stream({"base_url": "http://127.0.0.1:9/v1", "proxies": bad})
@@ -165,7 +165,8 @@ def test_a_refused_tunnel(driver: Driver, through: Route, status: int) -> None:
     if through.name == "tunnel":
         assert isinstance(error, ProxyError)
         assert error.status_code == status
-        assert len(through.proxy.requests) == 2
+        # A policy stays what it is; a gateway may come back.
+        assert len(through.proxy.requests) == (1 if status == 403 else 2)
     else:
         # An answer to the request like any other: nobody can tell whose it is.
         assert getattr(error, "status_code", None) == status

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltawire.protocol import ConfigurationError, Proxy, choose_proxy
-from deltawire.protocol.proxy import bypasses
+from deltawire.protocol import bypasses
 from deltawire.protocol.urls import parse_url
 
 HTTP, HTTPS = "http://s.example/v1", "https://s.example/v1"

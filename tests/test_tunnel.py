@@ -68,7 +68,7 @@ def failure(parts: list[bytes]) -> TunnelFailed:
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 407, False, "wants other credentials"),
         (b"HTTP/1.0 401 Unauthorized\r\n\r\n", 401, False, "wants other credentials (401 Unauthorized)"),
-        (b"HTTP/1.1 403 Not allowed here\r\nContent-Length: 2\r\n\r\nno", 403, True, "403 Not allowed here"),
+        (b"HTTP/1.1 403 Not allowed here\r\nContent-Length: 2\r\n\r\nno", 403, False, "(403 Not allowed here: no)"),
         (b"HTTP/1.0 503 \r\n\r\n", 503, True, "refused to open a tunnel to api.example:443"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", None, True, "does not answer in HTTP"),
         (b"HTTP/1.1 20 x\r\n\r\n", None, True, "does not answer in HTTP"),
@@ -90,7 +90,7 @@ def test_failed_however_it_is_split(data: bytes, status: int | None, transient: 
 
 def test_a_head_without_end_is_given_up() -> None:
     connect = machine()
-    events = []
+    events = connect.receive(b"HTTP/1.1 200 OK\r\nx: ")
     for _ in range(100):
         events += connect.receive(b"x" * 1024)
     assert len(events) == 1
@@ -99,7 +99,7 @@ def test_a_head_without_end_is_given_up() -> None:
 
 
 def test_a_thousand_interim_heads_do_no_harm() -> None:
-    assert fed([b"HTTP/1.1 100 Continue\r\n\r\n" * 5000 + OPEN]) == [TunnelOpened(b"")]
+    assert fed([b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + OPEN]) == [TunnelOpened(b"")]
 
 
 def test_a_broken_connection() -> None:
