@@ -16,6 +16,9 @@ from .errors import ConfigurationError, TimeoutError
 # Nobody waits longer for a connection only because he waits long for a model.
 _LONGEST_CONNECT = 15.0
 
+# Seconds. Reading what is there already takes no time; on a busy machine, some.
+_MOMENT = 0.02
+
 _SAID = {
     "connect": "no connection",
     "first_content": "no content",
@@ -70,8 +73,12 @@ class Deadlines:
     def __init__(self, timeout: Timeout, now: float, total_at: float | None = None) -> None:
         self._timeout = timeout
         self._total_at = math.inf if total_at is None else total_at
+        self.connecting(now)
+
+    def connecting(self, now: float) -> None:
+        """A connection is begun: the first one, or another one, since that was dead."""
         self._phase = "connect"
-        self._at = _after(now, timeout.connect)
+        self._at = _after(now, self._timeout.connect)
 
     def connected(self, now: float) -> None:
         """The connection stands; from now on content is waited for."""
@@ -92,17 +99,23 @@ class Deadlines:
         left = at - now
         return left if left > 0.0 else 0.0
 
-    def remaining_after_connect(self, now: float) -> float | None:
-        """What ``remaining`` would say if the connection stood now."""
-        at = min(_after(now, self._timeout.first_content), self._total_at)
-        return None if at == math.inf else max(at - now, 0.0)
+    def wait_until(self, now: float) -> float:
+        """Until when a caller who begins to wait now may wait; ``math.inf`` for ever.
 
-    def error(self, where: str = "") -> TimeoutError:
-        """The error for the deadline that comes first: call it when that has passed."""
+        That is the deadline. If it has passed before he came, it was he who was away, not the server: there is a
+        moment left, in which what has arrived meanwhile can be read. Not so with the total, which is his own.
+        """
+        at = self._at if self._at < self._total_at else self._total_at
+        return at if now < at or now >= self._total_at else now + _MOMENT
+
+    def error(self, where: str = "", why: str = "") -> TimeoutError:
+        """The error for the deadline that comes first: call it when that has passed. ``why`` is a clause that says
+        what was waited for."""
         name = "total" if self._total_at <= self._at else self._phase
         seconds: float | None = getattr(self._timeout, name)
         within = "in time" if seconds is None else f"within {seconds:g} s"
-        advice = f"(Timeout.{name}){where}: raise that timeout, or try again later"
+        why = f": {why}" if why else ""
+        advice = f"(Timeout.{name}){where}{why}: raise that timeout, or try again later"
         return TimeoutError(f"{_SAID[name]} {within} {advice}", deadline=name, seconds=seconds)
 
     def check(self, now: float, where: str = "") -> None:

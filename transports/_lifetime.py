@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Closing = Callable[[], Awaitable[None]]
 
 
-def _running_trio() -> Any:
+def running_trio() -> Any:
     """The module trio, if it runs this code; else None."""
     trio: Any = sys.modules.get("trio")
     return trio if trio is not None and trio.lowlevel.in_trio_run() else None
@@ -31,7 +31,7 @@ def _running_trio() -> Any:
 
 def running_loop() -> Any:
     """What stands for the event loop that runs now: a key that can be held weakly."""
-    trio = _running_trio()
+    trio = running_trio()
     return trio.lowlevel.current_trio_token() if trio is not None else asyncio.get_running_loop()
 
 
@@ -41,7 +41,7 @@ class Runner:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: AsyncGenerator[None, None] | None = None
-        self._trio = _running_trio()
+        self._trio = running_trio()
         # Weakly: whoever is found by his loop must not be what keeps the loop.
         self._loop: weakref.ref[Any] = weakref.ref(running_loop())
 
@@ -58,6 +58,15 @@ class Runner:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._spawn_asyncio, closing)
 
+    async def uncancelled(self, closing: Closing) -> None:
+        """Run it to its end, whoever cancels the caller meanwhile, and however often."""
+        with anyio.CancelScope(shield=True):
+            if self._trio is not None:
+                await closing()
+            else:
+                # asyncio's own cancellation knows no such scopes; so it hits one who only waits.
+                await asyncio.shield(self._spawn_asyncio(closing))
+
     def _spawn_trio(self, closing: Closing) -> None:
         try:
             self._trio.lowlevel.spawn_system_task(_quietly, closing)
@@ -66,11 +75,12 @@ class Runner:
             # collected before that, trio would complain: so its queue holds them, from round to round.
             self.spawn(closing)
 
-    def _spawn_asyncio(self, closing: Closing) -> None:
+    def _spawn_asyncio(self, closing: Closing) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(_quietly(closing))
         # The loop holds its tasks weakly.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def at_end(self, closing: Closing) -> None:
         """See that this runs before the loop ends."""

@@ -1,258 +1,212 @@
-"""Network backends for httpcore: its own streams, with a deadline that can be set and a tunnel before them.
+"""What httpcore connects with: our streams, given to it as its network backend, and connections that know them.
 
-httpcore fixes the read timeout once a request; ours is an attribute of the stream, which the exchange sets
-before each read. And httpcore's own tunnels leave a connection that never ends in the pool when the TLS
-handshake behind the proxy fails; here the tunnel is part of connecting, so the pool never sees half of one.
-Both are done with httpcore's public ``network_backend=``.
+All of it is httpcore's public interface. A pool makes its connections by ``create_connection``, a connection its
+stream by the backend that it was made with; so each of ours has a backend of its own, which keeps the stream. Then
+an exchange can set that stream's deadline, which httpcore fixes once a request; can end it at once; and can say that
+its connection is *spoiled*, so that it takes no further request and is closed when those that it has are over. (With
+HTTP/2 others may be under way, which a stream that is left early must not take along.)
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import httpcore
 
-from deltawire.protocol import HTTPConnect, TunnelFailed, TunnelOpened
-
-from ._errors import connect_error, tls_error
+from .streams.layers import after
+from .streams.opening import aopen_stream, asecure, open_stream, secure, securing
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from deltawire.protocol import Proxy
-
-_READ = 65536
-
-# Small writes must leave at once; dead peers should be noticed in hours of silence, too.
-_TCP = 6  # IPPROTO_TCP and TCP_NODELAY are 6 and 1 everywhere
-SOCKET_OPTIONS = [(_TCP, 1, 1)]
+    from ._options import Progress
+    from .streams.blocking import BlockingStream
+    from .streams.opening import AsyncStream, Way
 
 
-def _left(until: float | None) -> float | None:
-    return None if until is None else max(until - time.monotonic(), 0.001)
+class _Network:
+    """Opens the stream of one connection, and keeps it."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self.stream: Any = None
 
 
-def _multiplexes(stream: httpcore.NetworkStream | httpcore.AsyncNetworkStream) -> bool:
-    """Whether HTTP/2 was agreed on."""
-    tls = stream.get_extra_info("ssl_object")
-    return tls is not None and tls.selected_alpn_protocol() == "h2"
+class _Connection:
+    """What the connections of both kinds know, beside what httpcore's own do."""
+
+    network: _Network
+    served = 0
+    """How many requests it has taken."""
+    spoiled = False
+    """It takes no further request."""
+
+    def _taken(self, request: httpcore.Request) -> None:
+        progress: Progress = request.extensions["deltawire"]
+        progress.taken(self)
+        self.served += 1
+
+    def abort(self) -> None:
+        """End it now; nothing is left to be waited for."""
+        self.spoiled = True
+        if self.network.stream is not None:
+            self.network.stream.abort()
+
+    def is_shared(self) -> bool:
+        """Whether other requests may be under way on it."""
+        return self.network.stream is not None and bool(self.network.stream.shared)
+
+    def is_available(self) -> bool:
+        return not self.spoiled and bool(super().is_available())  # type: ignore[misc]
+
+    def has_expired(self) -> bool:
+        expired: bool = super().has_expired()  # type: ignore[misc]
+        return expired or (self.spoiled and self.is_idle())  # type: ignore[attr-defined]
+
+    def is_closed(self) -> bool:
+        stream = self.network.stream
+        return (stream is not None and stream.closed) or bool(super().is_closed())  # type: ignore[misc]
 
 
-class _Limits:
-    """How long the next read of a stream may take; see `SyncStream`."""
+class _Pool:
+    """What the pools of both kinds are made with. ``context`` gives the ``ssl.SSLContext`` for servers."""
 
-    def __init__(self, *, multiplexed: bool) -> None:
-        self.own_timeout = False
-        self.read_timeout: float | None = None
-        self._multiplexed = multiplexed
-        self._head_until: float | None = None
+    def __init__(self, way: Way, context: Callable[[], ssl.SSLContext], arguments: dict[str, Any]) -> None:
+        super().__init__(  # type: ignore[call-arg]
+            max_connections=arguments["max_connections"],
+            max_keepalive_connections=arguments["max_keepalive_connections"],
+            keepalive_expiry=arguments["keepalive_expiry"],
+        )
+        self._way = way
+        self._context = context
+        self._arguments = {name: arguments[name] for name in ("keepalive_expiry", "http2")}
 
-    def _written(self, timeout: float | None) -> None:
-        if not self._multiplexed:
-            self._head_until = None if timeout is None else time.monotonic() + timeout
+    def _of_connection(self, origin: httpcore.Origin) -> dict[str, Any]:
+        # Who speaks no TLS needs no context, which takes long to load.
+        context = self._context() if origin.scheme == b"https" else None
+        return {"origin": origin, "ssl_context": context, **self._arguments}
 
-    def _may_take(self, timeout: float | None) -> float | None:
-        if self.own_timeout:
-            return self.read_timeout
-        # A head that comes in drops gets no more time than one that comes at once.
-        return timeout if self._head_until is None else _left(self._head_until)
-
-
-def _opened(events: list[Any]) -> TunnelOpened | None:
-    for event in events:
-        if isinstance(event, TunnelFailed):
-            raise event.error
-        return event  # type: ignore[no-any-return]
-    return None
+    def forget_idle(self, origin: httpcore.Origin) -> None:
+        """Use none of the kept connections to this server again."""
+        for connection in self.connections:  # type: ignore[attr-defined]
+            if connection.can_handle_request(origin) and connection.is_idle():
+                connection.spoiled = True
 
 
-class SyncStream(_Limits, httpcore.NetworkStream):
-    """A connection.
+# Blocking
 
-    With ``own_timeout``, ``read_timeout`` is what the next read may take (seconds, None for ever). Without, that
-    is httpcore's timeout, counted from the last write: for all reads of a reply's head together.
-    """
 
-    def __init__(
-        self,
-        inner: httpcore.NetworkStream,
-        connect_until: float | None,
-        leading: bytes = b"",
-        *,
-        multiplexed: bool = False,
-    ) -> None:
-        super().__init__(multiplexed=multiplexed)
+class _Stream(httpcore.NetworkStream):
+    """A stream as httpcore wants it."""
+
+    def __init__(self, inner: BlockingStream, way: Way) -> None:
         self._inner = inner
-        self._connect_until = connect_until
-        self._leading = leading
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._leading:
-            data, self._leading = self._leading[:max_bytes], self._leading[max_bytes:]
-            return data
-        return self._inner.read(max_bytes, self._may_take(timeout))
+        self._way = way
+        # No call more than need be: it is made for each token.
+        self.read = inner.read  # type: ignore[method-assign]
+        self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._written(timeout)
-        self._inner.write(buffer, timeout)
+        try:
+            self._inner.write(buffer, timeout)
+        except OSError as error:
+            # After which httpcore looks whether there is an answer all the same.
+            raise httpcore.WriteError(str(error)) from error
 
     def close(self) -> None:
-        self._inner.close()
+        self._inner.abort()
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        try:
-            inner = self._inner.start_tls(ssl_context, server_hostname, _left(self._connect_until))
-        except (httpcore.ConnectError, httpcore.ReadError) as error:
-            raise tls_error(error, server_hostname) from error
-        except BaseException:
-            self._inner.close()
-            raise
-        return SyncStream(inner, None, multiplexed=_multiplexes(inner))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+        with securing(self._way, server_hostname):
+            secure(self._inner, ssl_context, server_hostname)
+        return self
 
 
-class SyncNetwork(httpcore.NetworkBackend):
-    """Connects directly, or through one proxy."""
-
-    def __init__(self, proxy: Proxy | None) -> None:
-        self._proxy = proxy
-        self._backend = httpcore.SyncBackend()
+class SyncNetwork(_Network, httpcore.NetworkBackend):
+    """Connects for one connection."""
 
     def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> SyncStream:
-        until = None if timeout is None else time.monotonic() + timeout
-        proxy = self._proxy
-        peer = (host, port) if proxy is None else (proxy.host, proxy.port)
-        try:
-            stream = self._backend.connect_tcp(*peer, timeout, local_address, SOCKET_OPTIONS)
-        except httpcore.ConnectError as error:
-            raise connect_error(error, *peer, proxy) from error
-        except httpcore.ConnectTimeout as error:
-            if proxy is None:
-                raise
-            raise connect_error(error, *peer, proxy) from error
-        if proxy is None or peer == (host, port):
-            return SyncStream(stream, until)
-        try:
-            return SyncStream(stream, until, self._tunnel(stream, HTTPConnect(host, port, proxy), until))
-        except BaseException:
-            stream.close()
-            raise
-
-    def _tunnel(self, stream: httpcore.NetworkStream, machine: HTTPConnect, until: float | None) -> bytes:
-        try:
-            stream.write(machine.data_to_send(), _left(until))
-            while True:
-                data = stream.read(_READ, _left(until))
-                if (opened := _opened(machine.receive(data) if data else machine.end())) is not None:
-                    return opened.trailing
-        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            _opened(machine.fail(error))
-            raise
+        self, host: str, port: int, timeout: float | None = None, *options: object, **more: object
+    ) -> httpcore.NetworkStream:
+        self.stream = open_stream(self._way, host, port, after(timeout))
+        return _Stream(self.stream, self._way)
 
 
-class AsyncStream(_Limits, httpcore.AsyncNetworkStream):
-    """As `SyncStream`."""
+class SyncConnection(_Connection, httpcore.HTTPConnection):
+    """A connection that knows its stream."""
 
-    def __init__(
-        self,
-        inner: httpcore.AsyncNetworkStream,
-        connect_until: float | None,
-        leading: bytes = b"",
-        *,
-        multiplexed: bool = False,
-    ) -> None:
-        super().__init__(multiplexed=multiplexed)
+    def __init__(self, network: SyncNetwork, **arguments: Any) -> None:
+        super().__init__(network_backend=network, **arguments)
+        self.network = network
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        self._taken(request)
+        return super().handle_request(request)
+
+
+class SyncPool(_Pool, httpcore.ConnectionPool):
+    """A pool of such connections."""
+
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+        return SyncConnection(SyncNetwork(self._way), **self._of_connection(origin))
+
+
+# Async
+
+
+class _AsyncStream(httpcore.AsyncNetworkStream):
+    """As `_Stream`."""
+
+    def __init__(self, inner: AsyncStream, way: Way) -> None:
         self._inner = inner
-        self._connect_until = connect_until
-        self._leading = leading
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._leading:
-            data, self._leading = self._leading[:max_bytes], self._leading[max_bytes:]
-            return data
-        return await self._inner.read(max_bytes, self._may_take(timeout))
+        self._way = way
+        self.read = inner.read  # type: ignore[method-assign]
+        self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._written(timeout)
-        await self._inner.write(buffer, timeout)
+        try:
+            await self._inner.write(buffer, timeout)
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        self._inner.abort()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        try:
-            inner = await self._inner.start_tls(ssl_context, server_hostname, _left(self._connect_until))
-        except (httpcore.ConnectError, httpcore.ReadError) as error:
-            raise tls_error(error, server_hostname) from error
-        except BaseException:
-            # Cancellation, above all: httpcore's own stream closes for an Exception only.
-            with anyio.CancelScope(shield=True):
-                await self._inner.aclose()
-            raise
-        return AsyncStream(inner, None, multiplexed=_multiplexes(inner))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+        with securing(self._way, server_hostname):
+            await asecure(self._inner, ssl_context, server_hostname)
+        return self
 
 
-class AsyncNetwork(httpcore.AsyncNetworkBackend):
-    """As `SyncNetwork`; on asyncio and trio, by anyio (which tries IPv6 and IPv4 in turn, RFC 6555)."""
-
-    def __init__(self, proxy: Proxy | None) -> None:
-        self._proxy = proxy
-        self._backend = httpcore.AnyIOBackend()
+class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
+    """As `SyncNetwork`, on the loop that runs."""
 
     async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> AsyncStream:
-        until = None if timeout is None else time.monotonic() + timeout
-        proxy = self._proxy
-        peer = (host, port) if proxy is None else (proxy.host, proxy.port)
-        try:
-            stream = await self._backend.connect_tcp(*peer, timeout, local_address)
-        except httpcore.ConnectError as error:
-            raise connect_error(error, *peer, proxy) from error
-        except httpcore.ConnectTimeout as error:
-            if proxy is None:
-                raise
-            raise connect_error(error, *peer, proxy) from error
-        if proxy is None or peer == (host, port):
-            return AsyncStream(stream, until)
-        try:
-            return AsyncStream(stream, until, await self._tunnel(stream, HTTPConnect(host, port, proxy), until))
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await stream.aclose()
-            raise
+        self, host: str, port: int, timeout: float | None = None, *options: object, **more: object
+    ) -> httpcore.AsyncNetworkStream:
+        self.stream = await aopen_stream(self._way, host, port, after(timeout))
+        return _AsyncStream(self.stream, self._way)
 
-    async def _tunnel(self, stream: httpcore.AsyncNetworkStream, machine: HTTPConnect, until: float | None) -> bytes:
-        try:
-            await stream.write(machine.data_to_send(), _left(until))
-            while True:
-                data = await stream.read(_READ, _left(until))
-                if (opened := _opened(machine.receive(data) if data else machine.end())) is not None:
-                    return opened.trailing
-        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            _opened(machine.fail(error))
-            raise
+
+class AsyncConnection(_Connection, httpcore.AsyncHTTPConnection):
+    """As `SyncConnection`."""
+
+    def __init__(self, network: AsyncNetwork, **arguments: Any) -> None:
+        super().__init__(network_backend=network, **arguments)
+        self.network = network
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        self._taken(request)
+        return await super().handle_async_request(request)
+
+
+class AsyncPool(_Pool, httpcore.AsyncConnectionPool):
+    """As `SyncPool`."""
+
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        return AsyncConnection(AsyncNetwork(self._way), **self._of_connection(origin))

@@ -3,28 +3,32 @@ to httpcore."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import math
+import os
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpcore
 import msgspec
 
-from deltawire.protocol import ConfigurationError, absolute_form
+from deltawire.protocol import APIStatusError, ConfigurationError, StreamEnded, StreamFailed, absolute_form
 
 from ._tls import tls_context
+from .streams.layers import Expired
+from .streams.opening import Way
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from deltawire.protocol import Context, Deadlines, HTTPRequest, Proxy
+    from deltawire.protocol import Deadlines, Event, HTTPRequest, Proxy
 
 # How long the end of a reply may take after its last event, so that the connection can be kept.
 DRAIN_SECONDS = 0.1
 DRAIN_BYTES = 64 * 1024
-
-# How long to look for what has come while the caller was away.
-LATE_SECONDS = 0.02
 
 # Pools of proxies beyond this number are closed, the longest unused first: who rotates through thousands
 # of proxies should not keep a connection to each.
@@ -36,23 +40,44 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     verify: Any = True
     http2: bool = False
-    keepalive_expiry: float = 60.0
+    keepalive_expiry: float | None = 60.0
     max_connections: int | None = None
-    max_keepalive_connections: int = 20
+    max_keepalive_connections: int | None = 20
+    uds: Any = None
+    local_address: str | None = None
+    contexts: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.http2 and importlib.util.find_spec("h2") is None:
             raise ConfigurationError("http2=True needs the h2 package: pip install 'deltawire[http2]'")
+        if self.uds is not None and not hasattr(socket, "AF_UNIX"):
+            raise ConfigurationError("uds= needs Unix domain sockets, which this system has not")
 
-    def pool_arguments(self) -> dict[str, Any]:
-        """The arguments of ``httpcore.ConnectionPool`` but for its network backend."""
+    def pool_arguments(self, proxy: Proxy | None) -> dict[str, Any]:
+        """The arguments of a pool for connections through this proxy."""
+        if self.uds is not None and proxy is not None:
+            raise ConfigurationError("uds= names the socket to connect to: it can't be reached through a proxy")
         return {
-            "ssl_context": tls_context(self.verify, http2=self.http2),
-            "http2": self.http2,
-            "keepalive_expiry": self.keepalive_expiry,
-            "max_connections": self.max_connections,
-            "max_keepalive_connections": self.max_keepalive_connections,
+            "way": Way(
+                proxy=proxy,
+                proxy_context=functools.partial(self._context, "proxy"),
+                uds=None if self.uds is None else os.fspath(self.uds),
+                local_address=self.local_address,
+            ),
+            "context": functools.partial(self._context, "http2" if self.http2 else ""),
+            "arguments": {
+                "http2": self.http2,
+                "keepalive_expiry": self.keepalive_expiry,
+                "max_connections": self.max_connections,
+                "max_keepalive_connections": self.max_keepalive_connections,
+            },
         }
+
+    def _context(self, purpose: str) -> ssl.SSLContext:
+        context: ssl.SSLContext | None = self.contexts.get(purpose)
+        if context is None:
+            context = self.contexts[purpose] = tls_context(self.verify, purpose=purpose)
+        return context
 
 
 class Body:
@@ -84,24 +109,43 @@ class _Once:
 
 
 class Progress:
-    """Tells the deadlines when the connection stands: when httpcore begins to send the request. Its methods are
-    what httpcore's ``trace`` extension calls."""
+    """One sending of a request: which connection takes it, and when that stands. Its methods are called from within
+    httpcore: by our connections, and by the ``trace`` extension."""
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        now = time.monotonic()
-        connect, wait = above_zero(deadlines.remaining(now)), above_zero(deadlines.remaining_after_connect(now))
-        self.timeouts = {"connect": connect, "pool": connect, "read": wait, "write": wait}
+        connect = above_zero(deadlines.remaining(time.monotonic()))
+        self.timeouts = {"connect": connect, "pool": connect, "read": connect, "write": connect}
+        self.connection: Any = None
+        self._reused = False
+
+    def taken(self, connection: Any) -> None:
+        """This connection takes the request."""
+        self.connection = connection
+        self._reused = connection.served > 0
+        # The pool may have had us wait for it.
+        self.timeouts["connect"] = above_zero(self._deadlines.remaining(time.monotonic()))
 
     def trace(self, name: str, info: Mapping[str, Any]) -> None:
+        """The connection stands when the request begins to be sent."""
         if name.endswith("send_request_headers.started"):
             now = time.monotonic()
             self._deadlines.connected(now)
-            # httpcore looks at them after this.
+            stream = self.connection.network.stream
+            stream.silent = True
+            stream.deadline = self._deadlines.wait_until(now)
+            # For HTTP/2, which looks at them after this.
             self.timeouts["read"] = self.timeouts["write"] = above_zero(self._deadlines.remaining(now))
 
     async def atrace(self, name: str, info: Mapping[str, Any]) -> None:
+        """As `trace`."""
         self.trace(name, info)
+
+    def died_in_keeping(self, error: Exception) -> bool:
+        """Whether all that failed is a kept connection, which its peer had given up: nothing came on it since the
+        request was sent. Browsers send such a request again, too (RFC 9112 section 9.3.1 on why they may)."""
+        timed_out = isinstance(error, (Expired, httpcore.TimeoutException))
+        return self._reused and not timed_out and bool(self.connection.network.stream.silent)
 
 
 def above_zero(seconds: float | None) -> float | None:
@@ -109,37 +153,29 @@ def above_zero(seconds: float | None) -> float | None:
     return None if seconds is None else max(seconds, 0.001)
 
 
-def read_timeout(deadlines: Deadlines, now: float, since: float, context: Context) -> float | None:
-    """How long the next read may take, whose caller has waited ``since`` then.
-
-    Raises `TimeoutError` when a deadline has passed; unless that was before the caller began to wait. Then it was
-    he who was away, and what the server has sent meanwhile is read first, which takes no time.
-    """
-    left = deadlines.remaining(now)
-    if left != 0.0:
-        return left
-    error = deadlines.error(context.where())
-    if error.deadline == "total" or deadlines.remaining(since) != 0.0:
-        raise error
-    return LATE_SECONDS
+def time_left(until: float) -> float | None:
+    """The same as a time-out."""
+    return None if until == math.inf else max(until - time.monotonic(), 0.001)
 
 
-def core_origin(request: HTTPRequest) -> httpcore.Origin:
-    """The server of a request, as httpcore's connections know it."""
-    url = request.parts
-    return httpcore.Origin(url.scheme.encode("ascii"), url.host.encode("ascii"), url.port)
+def is_sound(event: Event) -> bool:
+    """Whether a reply that ends with this event says nothing against the connection it came on: it is good, or an
+    error of the server's own making. What is left of any other may be anything."""
+    if isinstance(event, StreamFailed):
+        return isinstance(event.error, APIStatusError)
+    return isinstance(event, StreamEnded)
 
 
 def core_request(
-    request: HTTPRequest, deadlines: Deadlines, proxy: Proxy | None, *, asynchronous: bool = False
+    request: HTTPRequest, progress: Progress, proxy: Proxy | None, *, asynchronous: bool = False
 ) -> dict[str, Any]:
     """The arguments of ``httpcore.Request`` for this request."""
     url = request.parts
     scheme, host, port, target = url.scheme, url.host, url.port, url.target
-    if proxy is not None and scheme == "http":
+    if proxy is not None and scheme == "http" and proxy.scheme in ("http", "https"):
+        # Sent to the proxy itself. TLS with it, if any, is the stream's business.
         request = absolute_form(request, proxy)
-        scheme, host, port, target = proxy.scheme, proxy.host, proxy.port, str(url)
-    progress = Progress(deadlines)
+        host, port, target = proxy.host, proxy.port, str(url)
     return {
         "method": request.method.encode("ascii"),
         "url": httpcore.URL(
@@ -149,6 +185,7 @@ def core_request(
         "content": Body(request.body),
         "extensions": {
             "timeout": progress.timeouts,
+            "deltawire": progress,
             "trace": progress.atrace if asynchronous else progress.trace,
         },
     }

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     Verify = bool | str | os.PathLike[str] | ssl.SSLContext
 
 
-def tls_context(verify: Verify, *, http2: bool = False) -> ssl.SSLContext:
-    """The context for a ``verify=`` option.
+def tls_context(verify: Verify, *, purpose: str = "") -> ssl.SSLContext:
+    """The context for a ``verify=`` option. Each ``purpose`` has its own, but for one that was given as such:
+    httpcore notes in a context which protocols it offers, and HTTP/2 is for servers, not for proxies.
 
     True: the system's and certifi's authorities. A path: the authorities in that PEM file (or directory)
     and no others. An ``ssl.SSLContext``: that one. False: no verification at all; the connection is then
@@ -25,7 +26,7 @@ def tls_context(verify: Verify, *, http2: bool = False) -> ssl.SSLContext:
     if isinstance(verify, ssl.SSLContext):
         return verify
     if verify is True:
-        return _default(http2, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        return _default(purpose, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     if verify is False:
         context = ssl.create_default_context()
         context.check_hostname = False
@@ -44,15 +45,6 @@ def tls_context(verify: Verify, *, http2: bool = False) -> ssl.SSLContext:
 
 @functools.lru_cache(maxsize=8)
 def _default(*key: object) -> ssl.SSLContext:
-    # It takes 80 ms to load, while an event loop stands still: once for all clients. By ``http2``, since
-    # httpcore notes in the context what it offers; by the variables that OpenSSL reads.
+    # It takes 80 ms to load, while an event loop stands still: once for all clients with the same purpose, and the same
+    # variables, which OpenSSL reads.
     return httpcore.default_ssl_context()
-
-
-def is_distrust(error: BaseException | None) -> bool:
-    """Whether a connection failed because the server's certificate is not trusted."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

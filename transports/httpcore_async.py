@@ -15,15 +15,19 @@ from deltawire.protocol import UsageError
 
 from ._errors import PEER_ERRORS, exchange_error
 from ._lifetime import Runner, running_loop
-from ._network import AsyncNetwork, AsyncStream
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, core_origin, core_request, read_timeout
+from ._network import AsyncPool
+from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, Progress, core_request, is_sound, time_left
+from .streams.layers import Expired
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator
 
     from deltawire.protocol import Deadlines, Event, HTTPRequest, Proxy, Reply
 
+    from ._network import AsyncConnection
     from ._tls import Verify
+    from .streams.opening import AsyncStream
 
 
 class _Pools:
@@ -31,7 +35,7 @@ class _Pools:
 
     def __init__(self) -> None:
         self.runner = Runner()
-        self.by_proxy: collections.OrderedDict[Proxy | None, httpcore.AsyncConnectionPool] = collections.OrderedDict()
+        self.by_proxy: collections.OrderedDict[Proxy | None, AsyncPool] = collections.OrderedDict()
 
     async def aclose(self) -> None:
         while self.by_proxy:
@@ -53,9 +57,11 @@ class AsyncHTTPCoreTransport:
         *,
         verify: Verify = True,
         http2: bool = False,
-        keepalive_expiry: float = 60.0,
+        keepalive_expiry: float | None = 60.0,
         max_connections: int | None = None,
-        max_keepalive_connections: int = 20,
+        max_keepalive_connections: int | None = 20,
+        uds: str | os.PathLike[str] | None = None,
+        local_address: str | None = None,
     ) -> None:
         self._options = Options(
             verify=verify,
@@ -63,11 +69,12 @@ class AsyncHTTPCoreTransport:
             keepalive_expiry=keepalive_expiry,
             max_connections=max_connections,
             max_keepalive_connections=max_keepalive_connections,
+            uds=uds,
+            local_address=local_address,
         )
         # By loop; those of loops that are gone vanish by themselves. (anyio's RunVar would keep each pool, hence
         # each transport's, as long as the loop, and the loop for ever.)
         self._pools: weakref.WeakKeyDictionary[Any, _Pools] = weakref.WeakKeyDictionary()
-        self._arguments: dict[str, Any] | None = None
         self._closed = False
 
     def open(
@@ -102,7 +109,7 @@ class AsyncHTTPCoreTransport:
         for pools in list(self._pools.values()):
             pools.runner.spawn(pools.finish)
 
-    async def pool(self, proxy: Proxy | None) -> tuple[httpcore.AsyncConnectionPool, Runner]:
+    async def pool(self, proxy: Proxy | None) -> tuple[AsyncPool, Runner]:
         """The running loop's pool for a proxy."""
         loop = running_loop()
         pools = self._pools.get(loop)
@@ -111,10 +118,7 @@ class AsyncHTTPCoreTransport:
             await pools.runner.at_end(pools.aclose)
         pool = pools.by_proxy.get(proxy)
         if pool is None:
-            if self._arguments is None:
-                self._arguments = self._options.pool_arguments()
-            pool = httpcore.AsyncConnectionPool(network_backend=AsyncNetwork(proxy), **self._arguments)
-            pools.by_proxy[proxy] = pool
+            pool = pools.by_proxy[proxy] = AsyncPool(**self._options.pool_arguments(proxy))
             if len(pools.by_proxy) > MAX_POOLS:
                 await _close_surplus(pools)
         pools.by_proxy.move_to_end(proxy)
@@ -130,7 +134,7 @@ async def _close_surplus(pools: _Pools) -> None:
 
 
 class AsyncHTTPCoreExchange:
-    """One request and its reply."""
+    """As `HTTPCoreExchange`."""
 
     def __init__(
         self,
@@ -145,121 +149,138 @@ class AsyncHTTPCoreExchange:
         self._reply = reply
         self._deadlines = deadlines
         self._proxy = proxy
+        self._runner: Runner | None = None
+        self._connection: AsyncConnection | None = None
+        self._stream: AsyncStream | None = None
         self._response: httpcore.Response | None = None
         self._body: AsyncIterator[bytes] | None = None
-        self._stream: AsyncStream | None = None
-        self._pool: httpcore.AsyncConnectionPool | None = None
-        self._runner: Runner | None = None
+        self._complete = False
+        self._sound = False
         self._contents = 0
-        self._timeouts: dict[str, float | None] = {}
-        # When the caller began to wait.
-        self._since = 0.0
         self._closed = False
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
         reply = self._reply
         events: list[Event] = []
-        self._since = time.monotonic()
         try:
+            if self._body is None and not reply.done:
+                events = await self._open()
+            until = self._deadlines.wait_until(time.monotonic())
             while not events and not reply.done:
-                if self._body is None:
-                    events = await self._open()
-                else:
-                    data = await self._read(self._body)
-                    events = reply.end() if data is None else reply.receive(data)
-                    if reply.contents != self._contents:
-                        self._contents = reply.contents
-                        self._deadlines.content(time.monotonic())
+                data = await self._next(until)
+                events = reply.end() if data is None else reply.receive(data)
+            if reply.contents != self._contents:
+                self._contents = reply.contents
+                self._deadlines.content(time.monotonic())
         except PEER_ERRORS as error:
             events = reply.fail(exchange_error(error, self._deadlines, reply.context.where()))
         except BaseException:
             await self._aclose_now()
             raise
+        if events:
+            self._sound = is_sound(events[-1])
         return events
 
     async def _open(self) -> list[Event]:
         if self._closed:
             raise UsageError("the exchange is closed")
-        self._pool, self._runner = await self._transport.pool(self._proxy)
-        arguments = core_request(self._request, self._deadlines, self._proxy, asynchronous=True)
-        self._timeouts = arguments["extensions"]["timeout"]
-        self._response = response = await self._pool.handle_async_request(httpcore.Request(**arguments))
-        stream = response.extensions.get("network_stream")
-        # On HTTP/2 the stream is shared by many exchanges, and has no deadline of its own.
-        if isinstance(stream, AsyncStream) and response.extensions["http_version"] != b"HTTP/2":
-            self._stream = stream
-            stream.own_timeout = True
+        pool, self._runner = await self._transport.pool(self._proxy)
+        response = await self._send(pool, first=True) or await self._send(pool, first=False)
+        assert response is not None
+        self._response = response
         self._body = response.aiter_stream().__aiter__()
         return self._reply.start(response.status, response.headers)
 
-    async def _read(self, body: AsyncIterator[bytes]) -> bytes | None:
-        timeout = read_timeout(self._deadlines, time.monotonic(), self._since, self._reply.context)
-        if self._stream is not None:
-            self._stream.read_timeout = timeout
-        else:
-            # On HTTP/2, httpcore looks here before each read.
-            self._timeouts["read"] = timeout
-        return await self._next(body)
+    async def _send(self, pool: AsyncPool, *, first: bool) -> httpcore.Response | None:
+        """As `HTTPCoreExchange._send`."""
+        progress = Progress(self._deadlines)
+        request = httpcore.Request(**core_request(self._request, progress, self._proxy, asynchronous=True))
+        try:
+            response = await pool.handle_async_request(request)
+        except PEER_ERRORS as error:
+            if not first or not progress.died_in_keeping(error):
+                raise
+            pool.forget_idle(request.url.origin)
+            self._deadlines.connecting(time.monotonic())
+            return None
+        except BaseException:
+            # httpcore's own cleaning up does not survive being cancelled twice.
+            if progress.connection is not None and not progress.connection.is_shared():
+                progress.connection.abort()
+            raise
+        self._connection = progress.connection
+        self._stream = progress.connection.network.stream
+        return response
+
+    async def _next(self, until: float) -> bytes | None:
+        """The next bytes of the body, None for its end."""
+        assert self._stream is not None
+        assert self._body is not None
+        try:
+            if not self._stream.shared:
+                self._stream.deadline = until
+                return await self._body.__anext__()
+            # On HTTP/2 a read that times out ends all replies on the connection; one that is cancelled does not.
+            with anyio.move_on_after(time_left(until)):
+                return await self._body.__anext__()
+            raise Expired
+        except StopAsyncIteration:
+            self._complete = True
+            return None
 
     async def aclose(self) -> None:
         """See `AsyncExchange`."""
         if self._closed:
             return
         try:
-            if self._reply.done and self._stream is not None and self._body is not None:
-                await self._drain(self._stream, self._body)
+            if self._sound and not self._complete:
+                await self._drain()
         finally:
             await self._aclose_now()
 
-    async def _drain(self, stream: AsyncStream, body: AsyncIterator[bytes]) -> None:
+    async def _drain(self) -> None:
         """As `HTTPCoreExchange._drain`."""
-        until = time.monotonic() + DRAIN_SECONDS
-        left = DRAIN_BYTES
-        try:
-            while left > 0 and (wait := until - time.monotonic()) > 0:
-                stream.read_timeout = wait
-                data = await self._next(body)
-                if data is None:
-                    return
+        left, until = DRAIN_BYTES, time.monotonic() + DRAIN_SECONDS
+        if self._stream is None or self._stream.shared:
+            return
+        with contextlib.suppress(*PEER_ERRORS):
+            while left > 0 and (data := await self._next(until)) is not None:
                 left -= len(data)
-        except PEER_ERRORS:
-            pass
-
-    @staticmethod
-    async def _next(body: AsyncIterator[bytes]) -> bytes | None:
-        try:
-            return await body.__anext__()
-        except StopAsyncIteration:
-            return None
 
     async def _aclose_now(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._stream is not None:
-            self._stream.own_timeout = False
-        response, body = self._response, self._body
-        if response is None:
+        if self._response is None or self._connection is None or self._stream is None:
             return
-        if body is not None:
-            # httpcore nests async generators and closes only the outermost. Resumed under a cancelled scope,
-            # each of them ends by the exception, now and here, and the innermost closes the connection.
-            with anyio.CancelScope() as scope:
+        if not self._sound:
+            self._connection.spoiled = True
+        if not self._stream.shared and not (self._sound and self._complete):
+            # From here on nothing waits for the peer, and what follows is bookkeeping.
+            self._connection.abort()
+        assert self._runner is not None
+        await self._runner.uncancelled(self._give_back)
+
+    async def _give_back(self) -> None:
+        """Tell httpcore that the reply is over."""
+        assert self._response is not None
+        assert self._body is not None
+        if not self._complete:
+            # httpcore nests async generators and closes only the outermost. Resumed on a stream that was ended, or else
+            # under a cancelled scope, each of them ends by the exception, now and here.
+            with anyio.CancelScope() as scope, contextlib.suppress(StopAsyncIteration, *PEER_ERRORS):
                 scope.cancel()
-                with contextlib.suppress(StopAsyncIteration, *PEER_ERRORS):
-                    while True:
-                        await body.__anext__()
-        with anyio.CancelScope(shield=True), contextlib.suppress(*PEER_ERRORS):
-            if response.extensions.get("http_version") == b"HTTP/2" and not self._reply.done and self._pool:
-                # The connection, not its socket: the pool would go on using it.
-                for connection in self._pool.connections:
-                    if connection.can_handle_request(core_origin(self._request)):
-                        await connection.aclose()
+                while True:
+                    await self._body.__anext__()
+        with contextlib.suppress(*PEER_ERRORS):
             # Else the pool's slot is held.
-            await response.aclose()
+            await self._response.aclose()
 
     def abandon(self) -> None:
         """See `AsyncExchange`."""
         if not self._closed and self._runner is not None:
+            if self._connection is not None and not self._sound:
+                # At once: the closing comes later than the next request.
+                self._connection.spoiled = True
             self._runner.spawn(self._aclose_now)

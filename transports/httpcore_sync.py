@@ -1,4 +1,4 @@
-"""The sync transport on httpcore: pooled connections, TLS, HTTP proxies, HTTP/2 where both sides want it."""
+"""The sync transport on httpcore: pooled connections, TLS, HTTP and SOCKS proxies, HTTP/2 where both sides want it."""
 
 from __future__ import annotations
 
@@ -6,31 +6,39 @@ import collections
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpcore
 
 from deltawire.protocol import UsageError
 
 from ._errors import PEER_ERRORS, exchange_error
-from ._network import SyncNetwork, SyncStream
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, core_origin, core_request, read_timeout
+from ._network import SyncPool
+from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, Progress, core_request, is_sound, time_left
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from deltawire.protocol import Deadlines, Event, HTTPRequest, Proxy, Reply
 
+    from ._network import SyncConnection
     from ._tls import Verify
+    from .streams.blocking import BlockingStream
 
 
 class HTTPCoreTransport:
     """Exchanges over ``httpcore.ConnectionPool``, one pool a proxy. Shared between threads as one likes.
 
-    ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False. ``http2``: offer
-    HTTP/2 in TLS (needs the extra ``deltawire[http2]``); a reply left early then closes its connection,
-    hence all replies on it (httpcore can't reset a single stream). ``keepalive_expiry``: seconds
-    that an idle connection is kept. ``max_connections``: None for no limit.
+    ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False; for servers and for https://
+    proxies. ``http2``: offer HTTP/2 in TLS (needs the extra ``deltawire[http2]``). httpcore can't reset a single
+    stream of it: after a reply that is left early its connection takes no further request, and is closed when the
+    others on it are over. ``keepalive_expiry``: seconds that an idle connection is kept (None: for ever); longer than
+    one thinks between two questions. ``max_connections``: None for no limit. ``uds``: the path of a Unix domain
+    socket, to which all connections are made in place of the host that the URL names. ``local_address``: the IP
+    address to connect from.
+
+    Connections have TCP_NODELAY and keep-alive probes (a dead peer is noticed within six minutes).
     """
 
     def __init__(
@@ -38,9 +46,11 @@ class HTTPCoreTransport:
         *,
         verify: Verify = True,
         http2: bool = False,
-        keepalive_expiry: float = 60.0,
+        keepalive_expiry: float | None = 60.0,
         max_connections: int | None = None,
-        max_keepalive_connections: int = 20,
+        max_keepalive_connections: int | None = 20,
+        uds: str | os.PathLike[str] | None = None,
+        local_address: str | None = None,
     ) -> None:
         self._options = Options(
             verify=verify,
@@ -48,14 +58,15 @@ class HTTPCoreTransport:
             keepalive_expiry=keepalive_expiry,
             max_connections=max_connections,
             max_keepalive_connections=max_keepalive_connections,
+            uds=uds,
+            local_address=local_address,
         )
-        self._pools: collections.OrderedDict[Proxy | None, httpcore.ConnectionPool] = collections.OrderedDict()
-        self._arguments: dict[str, Any] | None = None
+        self._pools: collections.OrderedDict[Proxy | None, SyncPool] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
         # Threads that are inside httpcore, and exchanges that were dropped meanwhile: see `abandon`.
-        self._inside: set[int] = set()
-        self._dropped: collections.deque[HTTPCoreExchange] = collections.deque()
+        self.inside: set[int] = set()
+        self.dropped: collections.deque[HTTPCoreExchange] = collections.deque()
 
     def open(
         self, request: HTTPRequest, reply: Reply, deadlines: Deadlines, *, proxy: Proxy | None = None
@@ -85,17 +96,14 @@ class HTTPCoreTransport:
         finally:
             self.leave()
 
-    def _pool(self, proxy: Proxy | None) -> httpcore.ConnectionPool:
-        surplus: httpcore.ConnectionPool | None = None
+    def _pool(self, proxy: Proxy | None) -> SyncPool:
+        surplus: SyncPool | None = None
         with self._lock:
             if self._closed:
                 raise UsageError("the client is closed: make a new one")
             pool = self._pools.get(proxy)
             if pool is None:
-                if self._arguments is None:
-                    self._arguments = self._options.pool_arguments()
-                pool = httpcore.ConnectionPool(network_backend=SyncNetwork(proxy), **self._arguments)
-                self._pools[proxy] = pool
+                pool = self._pools[proxy] = SyncPool(**self._options.pool_arguments(proxy))
                 if len(self._pools) > MAX_POOLS:
                     surplus = self._surplus()
             self._pools.move_to_end(proxy)
@@ -107,7 +115,7 @@ class HTTPCoreTransport:
                 self.leave()
         return pool
 
-    def _surplus(self) -> httpcore.ConnectionPool | None:
+    def _surplus(self) -> SyncPool | None:
         for proxy, pool in self._pools.items():
             if pool.connections and all(connection.is_idle() for connection in pool.connections):
                 return self._pools.pop(proxy)
@@ -115,20 +123,24 @@ class HTTPCoreTransport:
 
     def enter(self) -> None:
         """This thread enters httpcore's code, which holds locks that are not reentrant."""
-        self._inside.add(threading.get_ident())
+        self.inside.add(threading.get_ident())
 
     def leave(self) -> None:
         """And leaves it; what was dropped meanwhile is closed."""
-        self._inside.discard(threading.get_ident())
-        while self._dropped:
+        self.inside.discard(threading.get_ident())
+        if self.dropped:
+            self._close_dropped()
+
+    def _close_dropped(self) -> None:
+        while self.dropped:
             with contextlib.suppress(IndexError):
-                self._dropped.popleft().abandon()
+                self.dropped.popleft().abandon()
 
     def drop(self, exchange: HTTPCoreExchange) -> None:
         """Close an exchange from a finaliser, which may have interrupted httpcore in this very thread: then
         it is closed when httpcore is left."""
-        if threading.get_ident() in self._inside:
-            self._dropped.append(exchange)
+        if threading.get_ident() in self.inside:
+            self.dropped.append(exchange)
         else:
             exchange.close_now()
 
@@ -139,7 +151,7 @@ class HTTPCoreExchange:
     def __init__(
         self,
         transport: HTTPCoreTransport,
-        pool: httpcore.ConnectionPool,
+        pool: SyncPool,
         request: HTTPRequest,
         reply: Reply,
         deadlines: Deadlines,
@@ -151,112 +163,126 @@ class HTTPCoreExchange:
         self._reply = reply
         self._deadlines = deadlines
         self._proxy = proxy
+        self._connection: SyncConnection | None = None
+        self._stream: BlockingStream | None = None
+        self._timeouts: dict[str, float | None] = {}
         self._response: httpcore.Response | None = None
         self._body: Iterator[bytes] = iter(())
-        self._stream: SyncStream | None = None
+        # Whether the body has been read to its end, and whether its verdict speaks for the connection.
+        self._complete = False
+        self._sound = False
         self._contents = 0
-        self._timeouts: dict[str, float | None] = {}
-        # When the caller began to wait.
-        self._since = 0.0
         self._closed = False
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
         reply = self._reply
         events: list[Event] = []
-        self._since = time.monotonic()
         try:
+            if self._response is None and not reply.done:
+                events = self._open()
+            self._wait_until(self._deadlines.wait_until(time.monotonic()))
             while not events and not reply.done:
-                if self._response is None:
-                    events = self._open()
-                else:
-                    data = self._read()
-                    events = reply.end() if data is None else reply.receive(data)
-                    if reply.contents != self._contents:
-                        self._contents = reply.contents
-                        self._deadlines.content(time.monotonic())
+                data = self._next()
+                events = reply.end() if data is None else reply.receive(data)
+            if reply.contents != self._contents:
+                self._contents = reply.contents
+                self._deadlines.content(time.monotonic())
         except PEER_ERRORS as error:
             events = reply.fail(exchange_error(error, self._deadlines, reply.context.where()))
         except BaseException:
             self.close_now()
             raise
+        if events:
+            self._sound = is_sound(events[-1])
         return events
 
     def _open(self) -> list[Event]:
         if self._closed:
             raise UsageError("the exchange is closed")
-        arguments = core_request(self._request, self._deadlines, self._proxy)
-        self._timeouts = arguments["extensions"]["timeout"]
+        response = self._send(first=True) or self._send(first=False)
+        assert response is not None
+        self._response = response
+        self._body = iter(response.iter_stream())
+        return self._reply.start(response.status, response.headers)
+
+    def _send(self, *, first: bool) -> httpcore.Response | None:
+        """Send the request; None if the first time a connection is used that died while it was kept."""
+        progress = Progress(self._deadlines)
+        request = httpcore.Request(**core_request(self._request, progress, self._proxy))
         self._transport.enter()
         try:
-            self._response = self._pool.handle_request(httpcore.Request(**arguments))
+            response = self._pool.handle_request(request)
+        except PEER_ERRORS as error:
+            if not first or not progress.died_in_keeping(error):
+                raise
+            # Others that were kept as long are as dead: the next one is a new one.
+            self._pool.forget_idle(request.url.origin)
+            self._deadlines.connecting(time.monotonic())
+            return None
         finally:
             self._transport.leave()
-        stream = self._response.extensions.get("network_stream")
-        # On HTTP/2 the stream is shared by many exchanges, and has no deadline of its own.
-        if isinstance(stream, SyncStream) and self._response.extensions["http_version"] != b"HTTP/2":
-            self._stream = stream
-            stream.own_timeout = True
-        self._body = iter(self._response.iter_stream())
-        return self._reply.start(self._response.status, self._response.headers)
+        self._connection = progress.connection
+        self._stream = self._connection.network.stream
+        self._timeouts = progress.timeouts
+        return response
 
-    def _read(self) -> bytes | None:
-        timeout = read_timeout(self._deadlines, time.monotonic(), self._since, self._reply.context)
-        if self._stream is not None:
-            self._stream.read_timeout = timeout
+    def _wait_until(self, until: float) -> None:
+        """How long reading may take from now on."""
+        if self._stream is not None and not self._stream.shared:
+            self._stream.deadline = until
         else:
             # On HTTP/2, httpcore looks here before each read.
-            self._timeouts["read"] = timeout
-        self._transport.enter()
+            self._timeouts["read"] = time_left(until)
+
+    def _next(self) -> bytes | None:
+        """The next bytes of the body, None for its end."""
+        transport, thread = self._transport, threading.get_ident()
+        # As `enter` and `leave`, which would cost a call each for every token.
+        transport.inside.add(thread)
         try:
-            return next(self._body, None)
+            data = next(self._body, None)
         finally:
-            self._transport.leave()
+            transport.inside.discard(thread)
+            if transport.dropped:
+                transport.leave()
+        if data is None:
+            self._complete = True
+        return data
 
     def close(self) -> None:
         """See `Exchange`."""
-        if not self._closed and self._reply.done and self._stream is not None:
-            self._drain(self._stream)
+        if not self._closed and self._sound and not self._complete:
+            self._drain()
         self.close_now()
 
-    def _drain(self, stream: SyncStream) -> None:
-        """Read what is left after the last event, so that the connection can be kept: a little, for a
-        little while."""
-        until = time.monotonic() + DRAIN_SECONDS
+    def _drain(self) -> None:
+        """Read what is left after the last event, so that the connection can be kept: a little, for a little while."""
         left = DRAIN_BYTES
-        try:
-            while left > 0 and (wait := until - time.monotonic()) > 0:
-                stream.read_timeout = wait
-                self._transport.enter()
-                try:
-                    data = next(self._body, None)
-                finally:
-                    self._transport.leave()
-                if data is None:
-                    return
+        if self._stream is None or self._stream.shared:
+            # HTTP/2 needs no such thing, and there a read that times out would end the others, too.
+            return
+        self._stream.deadline = time.monotonic() + DRAIN_SECONDS
+        with contextlib.suppress(*PEER_ERRORS):
+            while left > 0 and (data := self._next()) is not None:
                 left -= len(data)
-        except PEER_ERRORS:
-            pass
 
     def close_now(self) -> None:
         """Give the connection back, or close it, without waiting. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        if self._stream is not None:
-            self._stream.own_timeout = False
-        if self._response is not None:
-            http2 = self._response.extensions.get("http_version") == b"HTTP/2"
-            self._transport.enter()
-            try:
-                if http2 and not self._reply.done:
-                    # The connection, not its socket: the pool would go on using it.
-                    for connection in self._pool.connections:
-                        if connection.can_handle_request(core_origin(self._request)):
-                            connection.close()
-                self._response.close()
-            finally:
-                self._transport.leave()
+        if self._response is None or self._connection is None or self._stream is None:
+            return
+        if not self._sound:
+            self._connection.spoiled = True
+        if not self._stream.shared and not (self._sound and self._complete):
+            self._connection.abort()
+        self._transport.enter()
+        try:
+            self._response.close()
+        finally:
+            self._transport.leave()
 
     def abandon(self) -> None:
         """See `Exchange`."""

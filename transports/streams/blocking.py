@@ -1,0 +1,141 @@
+"""Streams for programs that block."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import selectors
+import socket
+import time
+from typing import Any
+
+from .layers import READ, Expired, Layers, Selector, is_readable, set_options
+
+# poll() counts milliseconds in 32 bits.
+_LONGEST_WAIT = 1e6
+
+
+class BlockingStream(Layers):
+    """A stream on a socket, which waits by blocking its thread."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__(deadline)
+        # Never blocks: what is there already costs one system call, not three.
+        sock.setblocking(False)
+        self._socket = sock
+        self._readable: Any = None
+
+    def read(self, max_bytes: int = READ, timeout: float | None = None) -> bytes:
+        """At least a byte, or b"" when the peer has ended."""
+        data = self._ready()
+        until = self._until(timeout)
+        while data is None:
+            if time.monotonic() >= until:
+                raise Expired
+            try:
+                data = self._socket.recv(max_bytes)
+            except BlockingIOError:
+                self._wait_readable(until)
+                continue
+            if data:
+                self.silent = False
+            if self.tls:
+                data = self._decrypted(data)
+        return data
+
+    def write(self, data: bytes, timeout: float | None = None) -> None:
+        """Send all of it."""
+        view = memoryview(self._encrypted(data) if self.tls else data)
+        until = self._until(timeout)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                with Selector() as selector:
+                    selector.register(self._socket, selectors.EVENT_WRITE)
+                    _wait(selector, until)
+
+    def abort(self) -> None:
+        """End now. Whoever reads or writes, in whatever thread, gets an `OSError`. Idempotent."""
+        self.closed = True
+        # Closing alone would not wake a thread that waits.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks for. "is_readable": a connection that should be silent is not."""
+        if info == "is_readable":
+            return self.closed or is_readable(self._socket)
+        return self._extra(info, self._socket)
+
+    def _wait_readable(self, until: float) -> None:
+        if self._readable is None:
+            self._readable = Selector()
+            self._readable.register(self._socket, selectors.EVENT_READ)
+        _wait(self._readable, until)
+
+
+def _wait(selector: Any, until: float) -> None:
+    while not selector.select(min(until - time.monotonic(), _LONGEST_WAIT)):
+        if time.monotonic() >= until:
+            raise Expired
+
+
+def connect(host: str, port: int, deadline: float, local_address: str | None = None) -> BlockingStream:
+    """Connect by TCP. Raises `OSError`, `Expired`.
+
+    A name's addresses are tried in their order. None of them gets all the time while others are left: an address
+    family that leads nowhere is to cost a part of the deadline only. Looking up the name takes the time it takes.
+    """
+    error: Exception = OSError("the name has no address")
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        now = time.monotonic()
+        sock = None
+        try:
+            sock = socket.socket(family, kind, protocol)
+            set_options(sock)
+            if local_address is not None:
+                sock.bind((local_address, 0))
+            _connect(sock, address, now + (deadline - now) / (len(addresses) - number))
+            return BlockingStream(sock, deadline)
+        except (OSError, Expired) as failure:
+            # The first refusal tells more than the last one.
+            if not isinstance(error, OSError) or number == 0:
+                error = failure
+            _close(sock)
+        except BaseException:
+            _close(sock)
+            raise
+    raise error
+
+
+def connect_unix(path: str, deadline: float) -> BlockingStream:
+    """Connect to a Unix domain socket. Raises `OSError`, `Expired`."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _connect(sock, path, deadline)
+        return BlockingStream(sock, deadline)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _connect(sock: socket.socket, address: Any, until: float) -> None:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise Expired
+    sock.settimeout(None if left == math.inf else min(left, _LONGEST_WAIT))
+    try:
+        sock.connect(address)
+    except TimeoutError as error:
+        # The system has one, too (ETIMEDOUT), which is an error like any other.
+        if error.errno is None:
+            raise Expired from None
+        raise
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        sock.close()

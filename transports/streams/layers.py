@@ -1,0 +1,181 @@
+"""What a stream is made of above its socket: TLS, and bytes that came early. No I/O, no waiting."""
+
+from __future__ import annotations
+
+import math
+import selectors
+import socket
+import ssl
+import time
+from typing import Any
+
+# The longest plaintext of a TLS record (RFC 8446 section 5.1).
+_RECORD = 16384
+
+# As many bytes as a read asks the socket for.
+READ = 65536
+
+
+# One socket at a time is looked at; epoll and kqueue would cost a descriptor each.
+Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class Expired(Exception):
+    """The stream's deadline has passed."""
+
+
+def after(timeout: float | None) -> float:
+    """The deadline that is so many seconds away; None: never."""
+    return math.inf if timeout is None else time.monotonic() + timeout
+
+
+class TLS:
+    """The client's side of TLS over any bytes."""
+
+    def __init__(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self.over = False
+        """Whether the peer has ended its direction."""
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; whether it is complete. Raises `ssl.SSLError`."""
+        try:
+            self.object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the peer have come; b"": no more will."""
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def outgoing(self) -> bytes:
+        """What is to be sent to the peer."""
+        return self._outgoing.read()
+
+    def encrypt(self, data: bytes) -> bytes:
+        """These bytes as records. Answers that the peer awaits since then (to its key update) go along."""
+        self.object.write(data)
+        return self._outgoing.read()
+
+    def decrypt(self) -> bytes | None:
+        """What has come, as far as records are whole: b"" for the end, None for nothing yet. Raises `ssl.SSLError`."""
+        parts: list[bytes] = []
+        try:
+            while not self.over:
+                part = self.object.read(_RECORD)
+                if part:
+                    parts.append(part)
+                    if not self._incoming.pending and not self.object.pending():
+                        break
+                else:
+                    self.over = True
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            # Many servers end without a close_notify. Whether the reply was whole, its own framing tells.
+            self.over = True
+        if parts:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"" if self.over else None
+
+
+class Layers:
+    """What the three kinds of stream have in common."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        """When reading and writing give up: a time of `time.monotonic`."""
+        self.shared = False
+        """Many read this stream by turns (HTTP/2): not the deadline counts, but the time-out of each call."""
+        self.early = b""
+        """What is read first: bytes that came behind a handshake."""
+        self.silent = True
+        """Nothing has come since this was last set."""
+        self.closed = False
+        """Whether this end was closed."""
+        self.tls: tuple[TLS, ...] = ()
+        """From the socket upwards."""
+
+    def _until(self, timeout: float | None) -> float:
+        return after(timeout) if self.shared else self.deadline
+
+    def _ready(self) -> bytes | None:
+        """What can be read without asking the socket; b"" for the end, None for nothing."""
+        if self.early:
+            data, self.early = self.early, b""
+            return data
+        return b"" if self.tls and self.tls[-1].over else None
+
+    def _decrypted(self, data: bytes) -> bytes | None:
+        """The socket's bytes as the user sees them; b"" is the end, None: they are not enough."""
+        plain: bytes | None = data
+        for layer in self.tls:
+            assert plain is not None
+            layer.feed(plain)
+            plain = layer.decrypt()
+            if plain is None:
+                return None
+        return plain
+
+    def _encrypted(self, data: bytes) -> bytes:
+        for layer in reversed(self.tls):
+            # An empty record is legal, and of no use to anybody.
+            data = layer.encrypt(data) if data else b""
+        return data
+
+    def secured(self, layer: TLS) -> None:
+        """This layer's handshake is complete."""
+        self.tls = (*self.tls, layer)
+        # It may have come together with the last bytes of the handshake.
+        self.early = layer.decrypt() or b""
+        self.shared = layer.object.selected_alpn_protocol() == "h2"
+
+    def _extra(self, name: str, sock: Any) -> object:
+        """What httpcore calls extra info."""
+        if name == "ssl_object":
+            return self.tls[-1].object if self.tls else None
+        if name == "socket":
+            return sock
+        if name == "client_addr":
+            return sock.getsockname()
+        if name == "server_addr":
+            return sock.getpeername()
+        return None
+
+
+def is_readable(sock: Any) -> bool:
+    """Whether a read would not wait: something has come, or the end."""
+    with Selector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether there is nothing to look up."""
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def set_options(sock: Any) -> None:
+    """Small writes leave at once; a peer that is gone without a word is noticed in minutes, not never."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # The first probe after a minute of silence, then one each minute; five without an answer are the end. Systems
+    # without these names have their own pace (macOS calls the first one TCP_KEEPALIVE).
+    for names, value in ((("TCP_KEEPIDLE", "TCP_KEEPALIVE"), 60), (("TCP_KEEPINTVL",), 60), (("TCP_KEEPCNT",), 5)):
+        option = next((getattr(socket, name) for name in names if hasattr(socket, name)), None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
