@@ -13,6 +13,7 @@ from .settings import Settings, make
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Callable, Generator, Mapping
     from types import TracebackType
 
@@ -66,6 +67,8 @@ class _Client:
         limits: Limits | None = None,
         verify: Any = True,
         http2: bool = False,
+        uds: str | os.PathLike[str] | None = None,
+        local_address: str | None = None,
         transport: Any = None,
     ) -> None:
         """All arguments are optional.
@@ -80,6 +83,8 @@ class _Client:
         ``max_retries``: extra attempts, before the first content only; or a `RetryPolicy`.
         ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False.
         ``http2``: offer HTTP/2 (needs ``deltawire[http2]``).
+        ``uds``: the path of a Unix domain socket to connect to, whatever host the base URL names; no proxy then.
+        ``local_address``: the IP address to connect from.
         ``transport``: an object with the methods of `deltawire.transports.Transport` (`AsyncTransport`), or
         the name "httpcore"; an object is not closed by the client, since it may serve others.
 
@@ -98,15 +103,19 @@ class _Client:
             timeout=timeout,
             max_retries=max_retries,
             limits=limits,
+            direct=uds is not None,
         )
-        if transport is None or transport == "httpcore":
-            self._owner = self._own(verify=verify, http2=http2)
-        elif isinstance(transport, str):
-            raise ConfigurationError(f"unknown transport {transport!r}: use 'httpcore', or an object")
-        else:
-            self._owner = _Owner(transport, None)
+        options = {"verify": verify, "http2": http2, "uds": uds, "local_address": local_address}
+        self._owner = self._owner_of(transport, options)
 
-    def _own(self, *, verify: Any, http2: bool) -> _Owner:
+    def _owner_of(self, transport: Any, options: dict[str, Any]) -> _Owner:
+        if transport is None or transport == "httpcore":
+            return self._own(**options)
+        if isinstance(transport, str):
+            raise ConfigurationError(f"unknown transport {transport!r}: use 'httpcore', or an object")
+        return _Owner(transport, None)
+
+    def _own(self, **options: Any) -> _Owner:
         raise TypeError("use Client or AsyncClient")
 
     @property
@@ -117,7 +126,8 @@ class _Client:
     def with_options(self, **changes: Any) -> Self:
         """A client like this one but for these arguments, on the same connections.
 
-        Takes what the constructor takes, but for ``verify``, ``http2`` and ``transport``.
+        Takes what the constructor takes, but for what its connections are made with: ``verify``, ``http2``, ``uds``,
+        ``local_address`` and ``transport``.
         """
         copy = type(self).__new__(type(self))
         copy._settings = self._settings.changed(**changes)
@@ -131,10 +141,10 @@ class _Client:
 class Client(_Client):
     """A client for programs that block. May be shared between threads."""
 
-    def _own(self, *, verify: Any, http2: bool) -> _Owner:
+    def _own(self, **options: Any) -> _Owner:
         from deltawire.transports import HTTPCoreTransport
 
-        transport = HTTPCoreTransport(verify=verify, http2=http2)
+        transport = HTTPCoreTransport(**options)
         return _Owner(transport, transport.close)
 
     @property
@@ -232,10 +242,10 @@ class Models:
 class AsyncClient(_Client):
     """A client for asyncio and trio. May be shared between tasks; each event loop has its own connections."""
 
-    def _own(self, *, verify: Any, http2: bool) -> _Owner:
+    def _own(self, **options: Any) -> _Owner:
         from deltawire.transports import AsyncHTTPCoreTransport
 
-        transport = AsyncHTTPCoreTransport(verify=verify, http2=http2)
+        transport = AsyncHTTPCoreTransport(**options)
         return _Owner(transport, transport.abandon)
 
     @property

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     ApiKey = str | Callable[[], str] | Callable[[], Awaitable[str]]
     Proxies = str | Proxy | Mapping[str, str | Proxy | None]
 
+_NO_WAY = "uds= names the socket to connect to: leave out the proxy, which can't connect to it"
+
 # For arguments whose None means something.
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET", "__slots__": ()})()
 
@@ -45,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_query: Any
     proxies: Any
     trust_env: bool
+    direct: bool
     timeout: Timeout
     policy: RetryPolicy
     limits: Limits | None
@@ -69,10 +72,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         unknown = changes.keys() - held.keys()
         if unknown:
             raise ConfigurationError(f"with_options does not know {sorted(unknown)[0]!r}; it knows {', '.join(held)}")
-        return make(**{**held, **changes})
+        return make(**{**held, **changes}, direct=self.direct)
 
     def proxy_for(self, url: str, proxy: str | Proxy | None) -> Proxy | None:
         """The proxy for a call: the call's own, the client's, the environment's; None for none."""
+        if self.direct:
+            if proxy is not UNSET and proxy is not None:
+                raise ConfigurationError(_NO_WAY)
+            return None
         if proxy is not UNSET:
             return None if proxy is None else choose_proxy(url, proxies=proxy)
         if self.proxies is not None:
@@ -92,6 +99,7 @@ def make(
     default_query: Mapping[str, object] | None = None,
     proxies: Proxies | None = None,
     trust_env: bool = True,
+    direct: bool = False,
     timeout: float | Timeout | None = None,
     max_retries: int | RetryPolicy = 2,
     limits: Limits | None = None,
@@ -104,6 +112,8 @@ def make(
     base_url = _one_of(base_url, api_base) or from_environment("OPENAI_BASE_URL") or DEFAULT_BASE_URL
     organization = organization or from_environment("OPENAI_ORG_ID")
     project = project or from_environment("OPENAI_PROJECT_ID")
+    if direct and proxies is not None:
+        raise ConfigurationError(_NO_WAY)
     if proxies is not None:
         # A mistake in it should be told now, not at the first call.
         for example in ("http://example.org/", "https://example.org/"):
@@ -125,6 +135,7 @@ def make(
         default_query=default_query,
         proxies=proxies,
         trust_env=trust_env,
+        direct=direct,
         timeout=Timeout.of(timeout),
         policy=_policy(max_retries),
         limits=limits,

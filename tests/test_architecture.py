@@ -38,6 +38,13 @@ EXCEPTIONS: dict[str, set[str]] = {
     "transports/_lifetime.py": {"asyncio"},
     "transports/_options.py": {"msgspec"},
     "transports/_tls.py": {"ssl"},
+    # The stream layer: the code that waits, and what it waits on.
+    "transports/streams/blocking.py": {"selectors", "socket"},
+    "transports/streams/layers.py": {"selectors", "socket", "ssl"},
+    "transports/streams/on_asyncio.py": {"asyncio"},
+    "transports/streams/on_trio.py": {"trio"},
+    "transports/streams/opening.py": {"msgspec", "socket", "ssl"},
+    "transports/streams/words.py": {"ssl"},
     "client/client.py": {"anyio"},
     "client/drivers.py": {"anyio"},
     "client/replay.py": {"h11"},

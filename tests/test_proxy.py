@@ -10,8 +10,7 @@ from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.protocol import ConfigurationError, Proxy, choose_proxy
-from deltawire.protocol import bypasses
+from deltawire.protocol import ConfigurationError, Proxy, bypasses, choose_proxy
 from deltawire.protocol.urls import parse_url
 
 HTTP, HTTPS = "http://s.example/v1", "https://s.example/v1"

@@ -121,7 +121,7 @@ def test_contexts() -> None:
     assert tls_context(True).verify_mode is ssl.CERT_REQUIRED
     assert tls_context(True).check_hostname
     assert tls_context(True) is tls_context(True), "loaded once: it takes long"
-    assert tls_context(True) is not tls_context(True, http2=True), "httpcore notes in it what it offers"
+    assert tls_context(True) is not tls_context(True, purpose="http2"), "httpcore notes in it what it offers"
     assert tls_context(False).verify_mode is ssl.CERT_NONE
     own = ssl.create_default_context()
     assert tls_context(own) is own

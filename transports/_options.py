@@ -7,7 +7,6 @@ import functools
 import importlib.util
 import math
 import os
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import msgspec
 from deltawire.protocol import APIStatusError, ConfigurationError, StreamEnded, StreamFailed, absolute_form
 
 from ._tls import tls_context
-from .streams.layers import Expired
+from .streams.layers import HAS_UNIX_SOCKETS, Expired
 from .streams.opening import Way
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.http2 and importlib.util.find_spec("h2") is None:
             raise ConfigurationError("http2=True needs the h2 package: pip install 'deltawire[http2]'")
-        if self.uds is not None and not hasattr(socket, "AF_UNIX"):
+        if self.uds is not None and not HAS_UNIX_SOCKETS:
             raise ConfigurationError("uds= needs Unix domain sockets, which this system has not")
 
     def pool_arguments(self, proxy: Proxy | None) -> dict[str, Any]:

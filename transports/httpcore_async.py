@@ -166,7 +166,10 @@ class AsyncHTTPCoreExchange:
         try:
             if self._body is None and not reply.done:
                 events = await self._open()
-            until = self._deadlines.wait_until(time.monotonic())
+            now = time.monotonic()
+            until = self._deadlines.wait_until(now)
+            if now >= until:
+                raise Expired
             while not events and not reply.done:
                 data = await self._next(until)
                 events = reply.end() if data is None else reply.receive(data)

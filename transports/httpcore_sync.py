@@ -15,6 +15,7 @@ from deltawire.protocol import UsageError
 from ._errors import PEER_ERRORS, exchange_error
 from ._network import SyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, Progress, core_request, is_sound, time_left
+from .streams.layers import Expired
 
 if TYPE_CHECKING:
     import os
@@ -181,7 +182,12 @@ class HTTPCoreExchange:
         try:
             if self._response is None and not reply.done:
                 events = self._open()
-            self._wait_until(self._deadlines.wait_until(time.monotonic()))
+            now = time.monotonic()
+            until = self._deadlines.wait_until(now)
+            if now >= until:
+                # Even if there is something left to read.
+                raise Expired
+            self._wait_until(until)
             while not events and not reply.done:
                 data = self._next()
                 events = reply.end() if data is None else reply.receive(data)

@@ -20,6 +20,9 @@ READ = 65536
 Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
+HAS_UNIX_SOCKETS = hasattr(socket, "AF_UNIX")
+
+
 class Expired(Exception):
     """The stream's deadline has passed."""
 

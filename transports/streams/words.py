@@ -61,7 +61,7 @@ def no_tls(error: Exception, hostname: str | None, proxy: Proxy | None) -> Conne
         # Whether it broke in the proxy or behind it nobody can tell; it is the proxy's connection that did.
         return ProxyError(
             f"no TLS connection to {hostname} through the proxy {proxy.url} ({_reason(error)}): does the server speak "
-            "https, does the proxy let it through?",
+            "https? Does the proxy let it through?",
             proxy=proxy.url,
         )
     return ConnectError(f"no TLS connection to {hostname} ({_reason(error)}): does the server speak https?")
