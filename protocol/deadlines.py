@@ -68,36 +68,37 @@ class Deadlines:
     ``total_at`` is the absolute time at which the whole call must be over, if there is one.
     """
 
-    __slots__ = ("_at", "_phase", "_timeout", "_total_at")
+    __slots__ = ("_idle", "_phase", "_timeout", "_total_at", "_until")
 
     def __init__(self, timeout: Timeout, now: float, total_at: float | None = None) -> None:
         self._timeout = timeout
         self._total_at = math.inf if total_at is None else total_at
+        self._idle = math.inf if timeout.idle is None else timeout.idle
         self.connecting(now)
 
     def connecting(self, now: float) -> None:
         """A connection is begun: the first one, or another one, since that was dead."""
         self._phase = "connect"
-        self._at = _after(now, self._timeout.connect)
+        self._begin(now, self._timeout.connect)
 
     def connected(self, now: float) -> None:
         """The connection stands; from now on content is waited for."""
         self._phase = "first_content"
-        self._at = _after(now, self._timeout.first_content)
+        self._begin(now, self._timeout.first_content)
 
     def content(self, now: float) -> None:
         """Content has come."""
         self._phase = "idle"
-        self._at = _after(now, self._timeout.idle)
+        # For each token, hence without a call.
+        at = now + self._idle
+        self._until = at if at < self._total_at else self._total_at
+
+    def _begin(self, now: float, seconds: float | None) -> None:
+        self._until = self._total_at if seconds is None else min(now + seconds, self._total_at)
 
     def remaining(self, now: float) -> float | None:
         """How long the next step may take: seconds, at least 0; None for ever."""
-        at = self._at if self._at < self._total_at else self._total_at
-        if at == math.inf:
-            return None
-        # Asked for every read, so without the calls of min() and max().
-        left = at - now
-        return left if left > 0.0 else 0.0
+        return None if self._until == math.inf else max(self._until - now, 0.0)
 
     def wait_until(self, now: float) -> float:
         """Until when a caller who begins to wait now may wait; ``math.inf`` for ever.
@@ -105,13 +106,13 @@ class Deadlines:
         That is the deadline. If it has passed before he came, it was he who was away, not the server: there is a
         moment left, in which what has arrived meanwhile can be read. Not so with the total, which is his own.
         """
-        at = self._at if self._at < self._total_at else self._total_at
-        return at if now < at or now >= self._total_at else now + _MOMENT
+        until = self._until
+        return until if now < until or now >= self._total_at else now + _MOMENT
 
     def error(self, where: str = "", why: str = "") -> TimeoutError:
         """The error for the deadline that comes first: call it when that has passed. ``why`` is a clause that says
         what was waited for."""
-        name = "total" if self._total_at <= self._at else self._phase
+        name = "total" if self._until == self._total_at else self._phase
         seconds: float | None = getattr(self._timeout, name)
         within = "in time" if seconds is None else f"within {seconds:g} s"
         why = f": {why}" if why else ""
@@ -120,9 +121,5 @@ class Deadlines:
 
     def check(self, now: float, where: str = "") -> None:
         """Raise the `TimeoutError` if a deadline has passed."""
-        if now >= self._at or now >= self._total_at:
+        if now >= self._until:
             raise self.error(where)
-
-
-def _after(now: float, seconds: float | None) -> float:
-    return math.inf if seconds is None else now + seconds

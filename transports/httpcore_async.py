@@ -173,15 +173,15 @@ class AsyncHTTPCoreExchange:
             while not events and not reply.done:
                 data = await self._next(until)
                 events = reply.end() if data is None else reply.receive(data)
-            if reply.contents != self._contents:
-                self._contents = reply.contents
+            if (contents := reply.contents) != self._contents:
+                self._contents = contents
                 self._deadlines.content(time.monotonic())
         except PEER_ERRORS as error:
             events = reply.fail(exchange_error(error, self._deadlines, reply.context.where()))
         except BaseException:
             await self._aclose_now()
             raise
-        if events:
+        if reply.done and events:
             self._sound = is_sound(events[-1])
         return events
 

@@ -182,24 +182,20 @@ class HTTPCoreExchange:
         try:
             if self._response is None and not reply.done:
                 events = self._open()
-            now = time.monotonic()
-            until = self._deadlines.wait_until(now)
-            if now >= until:
-                # Even if there is something left to read.
-                raise Expired
-            self._wait_until(until)
+            if not events:
+                self._wait()
             while not events and not reply.done:
                 data = self._next()
                 events = reply.end() if data is None else reply.receive(data)
-            if reply.contents != self._contents:
-                self._contents = reply.contents
+            if (contents := reply.contents) != self._contents:
+                self._contents = contents
                 self._deadlines.content(time.monotonic())
         except PEER_ERRORS as error:
             events = reply.fail(exchange_error(error, self._deadlines, reply.context.where()))
         except BaseException:
             self.close_now()
             raise
-        if events:
+        if reply.done and events:
             self._sound = is_sound(events[-1])
         return events
 
@@ -233,8 +229,13 @@ class HTTPCoreExchange:
         self._timeouts = progress.timeouts
         return response
 
-    def _wait_until(self, until: float) -> None:
-        """How long reading may take from now on."""
+    def _wait(self) -> None:
+        """The caller begins to wait: see how long he may."""
+        now = time.monotonic()
+        until = self._deadlines.wait_until(now)
+        if now >= until:
+            # Even if there is something left to read.
+            raise Expired
         if self._stream is not None and not self._stream.shared:
             self._stream.deadline = until
         else:
