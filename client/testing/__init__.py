@@ -1,6 +1,6 @@
-"""A chat server and a proxy on this machine, to test a program that talks to language models.
+"""A chat server and proxies on this machine, to test a program that talks to language models.
 
-Both run in a thread of their own, so they serve sync, asyncio and trio programs alike; both do by
+Each runs in a thread of its own, so they serve sync, asyncio and trio programs alike; all do by
 themselves what a good server does, and on request what a bad one does. A test plans the answers, runs
 the program, and reads what arrived::
 
@@ -28,12 +28,22 @@ the program, and reads what arrived::
 
 What waits (`wait_requests`, `wait_outcome`, `wait_closed`) is told by the server, it does not poll, and
 on a time-out raises ``TimeoutError`` with the log. These calls block: an async test makes them in a
-thread. `ProxyServer` stands between: hand its `url` to the program as the proxy, then read `requests`.
+thread.
+
+`ProxyServer` (HTTP, over TLS if you like) and `SocksServer` (SOCKS5) stand between: hand the `url` to the
+program as its proxy, then read `requests`. They break off, or stall, or talk nonsense at any byte::
+
+    def test_it_connects_again_when_the_proxy_dies_in_the_midst_of_its_answer():
+        with ChatServer() as server, ProxyServer() as proxy:
+            proxy.plan(Fault(20, "reset"))
+            ...
 """
 
 from .answers import Answer
+from .faults import Fault
 from .proxy import ProxyServer
 from .records import ProxiedRequest, RecordedRequest
 from .server import ChatServer
+from .socks import SocksServer
 
-__all__ = ["Answer", "ChatServer", "ProxiedRequest", "ProxyServer", "RecordedRequest"]
+__all__ = ["Answer", "ChatServer", "Fault", "ProxiedRequest", "ProxyServer", "RecordedRequest", "SocksServer"]

@@ -62,9 +62,8 @@ class ServerConnection(Peer):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # Told of every byte the system did not take at once: "written" is to mean that it was. asyncio's
-        # TLS pauses when its buffer reaches the mark, not above it, so a mark of 0 would pause for ever.
-        self.transport.set_write_buffer_limits(high=0 if self.transport.can_write_eof() else 1, low=0)
+        # Told of every byte the system did not take at once: "written" is to mean that it was.
+        self.transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         if self.lingering:

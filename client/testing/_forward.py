@@ -1,9 +1,9 @@
-"""The two ends a proxy holds: towards the client, and towards the target of one request.
+"""HTTP proxying: the end towards the client, and the end towards the target of one request.
 
 Theory
 ------
-`ClientSide` lives as long as the client's connection; `UpstreamSide` is opened for one request, or one
-tunnel, and closed after it. The client's side goes round:
+`ClientSide` is the client's end; `Origin` is opened for one request in absolute form, and closed after
+it. The client's side goes round:
 
     idle --(head)--> refused ----------------(request read, answered)--------> idle
                      opening --(connected)--> forwarding --(reply complete)--> idle
@@ -14,7 +14,6 @@ tunnel, and closed after it. The client's side goes round:
     bytes, so nothing waits for more to come. A side that cannot write stops the other one's reading.
 *   h11 is not asked for the client's next event while opening, nor after a request before its reply is
     complete; bytes wait in its buffer, but reading goes on, so that the client's end is seen at once.
-*   Tunnelling: bytes are bytes, FIN is passed on as FIN, RST as RST.
 
 How things end. A reply is complete when upstream's h11 says so, and only then is its end marked
 towards the client. Whatever else ends upstream (FIN too early, RST, no HTTP) breaks the client's
@@ -25,13 +24,12 @@ on as such: made chunked, it would look complete however it ended. The client's 
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import h11
 
 from ._heads import LocalReply, Target, shown, strip_hop_by_hop
-from ._loop import Peer
+from ._tunnel import ClientEnd, TunnelTarget, Upstream
 from ._wire import plain_head
 from .records import ProxiedRequest
 
@@ -44,7 +42,7 @@ _CHUNKED = (b"transfer-encoding", b"chunked")
 _MAX_HEAD = 64 * 1024
 
 
-class ClientSide(Peer):
+class ClientSide(ClientEnd):
     """The proxy's end towards a client."""
 
     service: ProxyServer
@@ -52,59 +50,23 @@ class ClientSide(Peer):
     def __init__(self, service: ProxyServer, number: int) -> None:
         super().__init__(service, number)
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
-        self._full = False  # what we write is not taken as fast as it comes
-        self._tunnelling = False
-        self._saw_eof = False
         self._forget()
 
     def _forget(self) -> None:
         """Be ready for the next request."""
+        self._head: h11.Request | None = None
+        self._target: Target | None = None
         self._record: ProxiedRequest | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._upstream: UpstreamSide | None = None
+        self._upstream = None
         self._local: LocalReply | None = None  # to be sent when the request is read
         self._ends_with_connection = False  # the reply's body, towards us
         self._end_is_silent = False  # towards an HTTP/1.0 client, whom FIN would tell that all is well
 
-    # The transport's side
+    # The request
 
-    def data_received(self, data: bytes) -> None:
-        if self.lingering:
-            return
-        if self._tunnelling:
-            assert self._upstream is not None
-            self._upstream.write(data)
-            return
+    def _received(self, data: bytes) -> None:
         self._http.receive_data(data)
         self._pump()
-
-    def eof_received(self) -> bool:
-        if self._tunnelling and self._upstream is not None:
-            self._saw_eof = True
-            _pass_eof(self._upstream, both=self._upstream.saw_eof, back=self)
-            return True
-        self.abort()
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.client_lost(exc)
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._full = True
-        if self._upstream is not None:
-            self._upstream.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._full = False
-        if self._upstream is not None:
-            self._upstream.transport.resume_reading()
-
-    # The request
 
     def _pump(self) -> None:
         try:
@@ -113,7 +75,7 @@ class ClientSide(Peer):
                 if type(event) is h11.Request:
                     self._begin(event)
                 elif type(event) is h11.Data:
-                    if self._upstream is not None:
+                    if isinstance(self._upstream, Origin):
                         self._upstream.send(h11.Data(data=event.data))
                 elif type(event) is h11.EndOfMessage:
                     self._request_read()
@@ -129,51 +91,39 @@ class ClientSide(Peer):
             target, problem = None, LocalReply.text(400, "Bad Request", body=str(error))
         self._record, refusal = self.service._take(head, shown(head.target), self.number)
         self._local = refusal or problem
-        if target is not None and self._local is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open(head, target))
-        else:
+        if target is None or self._local is not None:
             self._refuse_now_if_awaited()
+            return
+        self._head, self._target = head, target
+        upstream = TunnelTarget(self) if head.method == b"CONNECT" else Origin(self)
+        self._open_upstream(upstream, target.host, target.port)
 
-    async def _open(self, head: h11.Request, target: Target) -> None:
-        upstream = UpstreamSide(self.service, self, tunnel=head.method == b"CONNECT")
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.create_connection(lambda: upstream, target.host, target.port)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no such name can exist
-            text = f"Cannot connect to {target.host}:{target.port}: {error}"
-            self._opening, self._local = None, LocalReply.text(502, "Bad Gateway", body=text)
-            self._refuse_now_if_awaited()
-        else:
-            if self.transport.is_closing():  # either end went while the other was told that it is there
-                upstream.abort()
-                return
-            self._opening, self._upstream = None, upstream
-            if self._full:
-                upstream.transport.pause_reading()
-            if not upstream.tunnel:
-                upstream.begin(head, target)
+    def _opened(self, upstream: Upstream) -> None:
+        if isinstance(upstream, Origin):
+            assert self._head is not None
+            assert self._target is not None
+            upstream.begin(self._head, self._target)
+        self._pump()
+
+    def _unreachable(self, error: Exception) -> None:
+        assert self._target is not None
+        text = f"Cannot connect to {self._target.host}:{self._target.port}: {error}"
+        self._local = LocalReply.text(502, "Bad Gateway", body=text)
+        self._refuse_now_if_awaited()
         self._pump()
 
     def _request_read(self) -> None:
         if self._local is not None:
             self._send_local(self._local)
-        elif self._upstream is None:
-            pass  # the reply came and went before the end of the request
-        elif self._upstream.tunnel:
-            self._start_tunnel(self._upstream)
-        else:
+        elif isinstance(self._upstream, TunnelTarget):
+            assert self._record is not None
+            self._record.status = 200
+            established = h11.Response(status_code=200, headers=[], reason="Connection established")
+            self.write(self._http.send(established))
+            self._start_tunnel(self._upstream, self._http.trailing_data[0])
+        elif isinstance(self._upstream, Origin):
             self._upstream.send(h11.EndOfMessage())
-
-    def _start_tunnel(self, upstream: UpstreamSide) -> None:
-        assert self._record is not None
-        self._record.status = 200
-        established = h11.Response(status_code=200, headers=[], reason="Connection established")
-        self.write(self._http.send(established))
-        self._tunnelling = True
-        early, _ = self._http.trailing_data
-        if early:
-            upstream.write(early)
-        upstream.open_tunnel()
+        # Otherwise the reply came and went before the end of the request.
 
     def _refuse_now_if_awaited(self) -> None:
         # A refusal waits for the end of the request, so that the connection can be used again. But a client
@@ -197,7 +147,7 @@ class ClientSide(Peer):
 
     def _not_http(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.abort()  # the reply has begun; there is nothing left to say
+            self.reset()  # the reply has begun; there is nothing left to say
             return
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
@@ -260,22 +210,15 @@ class ClientSide(Peer):
         else:
             self.close()
 
-    @property
-    def saw_eof(self) -> bool:
-        """Whether the client has ended its direction of the tunnel."""
-        return self._saw_eof
 
+class Origin(Upstream):
+    """The proxy's end towards the target of one request."""
 
-class UpstreamSide(Peer):
-    """The proxy's end towards the target of one request or tunnel."""
+    _client: ClientSide | None
 
-    def __init__(self, service: ProxyServer, client: ClientSide, *, tunnel: bool) -> None:
-        super().__init__(service, 0)
-        self.tunnel = tunnel
-        self.saw_eof = False
-        self._client: ClientSide | None = client
+    def __init__(self, client: ClientSide) -> None:
+        super().__init__(client)
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
-        self._early: list[bytes] | None = []  # what came before the tunnel was open
 
     # For the client's side
 
@@ -292,65 +235,22 @@ class UpstreamSide(Peer):
         """Send a part of the request."""
         self.write(self._http.send(event))
 
-    def open_tunnel(self) -> None:
-        """Hand on what came early."""
-        assert self._client is not None
-        assert self._early is not None
-        self._client.write(b"".join(self._early))
-        self._early = None
-        if self.saw_eof:
-            _pass_eof(self._client, both=self._client.saw_eof, back=self)
-
     def client_lost(self, exc: Exception | None) -> None:
-        """The client's connection is no more."""
         self._client = None
-        if self.tunnel and exc is not None:
-            self.reset()
-        elif self.tunnel:
-            self.close()
-        else:
-            self.abort()
+        self.abort()
 
     # The transport's side
 
     def data_received(self, data: bytes) -> None:
-        if self._client is None:
-            return
-        if not self.tunnel:
+        if self._client is not None:
             self._http.receive_data(data)
             self._pump(self._client)
-        elif self._early is not None:
-            self._early.append(data)
-        else:
-            self._client.write(data)
 
     def eof_received(self) -> bool:
-        if self._client is None:
-            return False
-        if not self.tunnel:
+        if self._client is not None:
             self._http.receive_data(b"")
             self._pump(self._client)
-            return False
-        self.saw_eof = True
-        if self._early is None:
-            _pass_eof(self._client, both=self._client.saw_eof, back=self)
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        client, self._client = self._client, None
-        if client is not None and exc is not None:
-            client.reset()
-        elif client is not None:
-            client.close()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        if self._client is not None:
-            self._client.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._client is not None:
-            self._client.transport.resume_reading()
+        return False
 
     def _pump(self, client: ClientSide) -> None:
         try:
@@ -377,12 +277,3 @@ def _same(
     head: h11.Response | h11.InformationalResponse, headers: list[tuple[bytes, bytes]]
 ) -> h11.Response | h11.InformationalResponse:
     return type(head)(status_code=head.status_code, headers=headers, reason=head.reason)
-
-
-def _pass_eof(to: Peer, *, both: bool, back: Peer) -> None:
-    """One direction of a tunnel has ended; if the other one has too, so has the tunnel."""
-    if both:
-        to.close()
-        back.close()
-    elif not to.transport.is_closing():
-        to.transport.write_eof()

@@ -1,4 +1,4 @@
-"""What both servers are built on: an event loop in a thread of its own, and the ends of its connections.
+"""What the servers are built on: an event loop in a thread of its own, and the ends of its connections.
 
 Theory
 ------
@@ -22,13 +22,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import struct
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
+
+from ._layers import TLS, Faulty, Layer, Wire
+from .faults import Fault
 
 # A thousand clients may connect at once; asyncio's own default of 100 would make them retry for seconds.
 _BACKLOG = 4096
@@ -36,14 +39,8 @@ _BACKLOG = 4096
 # How many seconds to wait when the system has no descriptor for a connection.
 _ACCEPT_AGAIN = 1.0
 
-# How long, in seconds, a connection that we close may go on sending before it is cut off.
-_LINGER = 1.0
-
-# SO_LINGER switched on with a time of zero: closing the socket sends RST in place of FIN.
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
 # In how many turns of the loop a connection that was just accepted is surely set up: its task begins, its
-# transport reports to the TLS protocol, that begins the handshake; and one to spare.
+# transport reports that it is there; and two to spare.
 _BEGIN = 4
 
 # A time-out shows the end of the log; more would hide the message.
@@ -55,76 +52,49 @@ S = TypeVar("S", bound="Service")
 class Peer(asyncio.Protocol):
     """One end of one TCP connection, known to its service from its first moment to its last.
 
-    Subclasses say what the bytes mean; this says how a connection ends, of which there are four ways:
-    `close` (what was written arrives, then FIN), `linger` (the same, against a peer that is still
-    sending), `reset` (RST) and `abort` (the system's choice, at once).
+    Subclasses say what the bytes mean. `transport` is the layer below, which knows how to end.
     """
 
-    transport: asyncio.Transport
+    transport: Layer
 
     def __init__(self, service: Service, number: int) -> None:
         self.service = service
         self.number = number
         """Which of the service's accepted connections this is, from 1; 0 for one it opened itself."""
         self.lingering = False
-        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, Layer)
         self.transport = transport
-        # Paced events are small writes; Nagle's algorithm would hold each until the last is acknowledged.
-        self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.service._opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
         self.service._closed(self)
 
     def write(self, data: bytes) -> None:
-        """Send; nothing if the connection is going down already, which asyncio would log to stderr."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        """Send; nothing if the connection is going down already."""
+        self.transport.write(data)
 
     def close(self) -> None:
         """Send what is written, then FIN."""
         self.transport.close()
-        if not self.transport.can_write_eof():
-            self._set_deadline()  # TLS, whose closing message asks for an answer
 
     def linger(self) -> None:
-        """Send what is written, then FIN, and throw away what still comes until the peer has ended too.
-
-        Closing a socket that holds unread bytes sends RST, and that may overtake the answer.
-        """
+        """Send what is written, then FIN, and throw away what still comes until the peer has ended too."""
         self.lingering = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._set_deadline()
-        else:
-            self.close()
+        self.transport.linger()
 
     def reset(self) -> None:
         """Send RST. What the peer has not received by now it never will."""
-        if not self.transport.is_closing():
-            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        self.transport.reset()
 
     def abort(self) -> None:
-        """Drop the connection, with whatever was still to be written."""
+        """Drop the connection, with whatever was still to be written: the peer has gone, or the server stops."""
         self.transport.abort()
 
-    def _set_deadline(self) -> None:
-        if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().call_later(_LINGER, self.transport.abort)
 
-    def _socket(self) -> socket.socket:
-        sock: socket.socket = self.transport.get_extra_info("socket")
-        return sock
-
-
-class Service:
-    """A server in a thread: the part of `ChatServer` and `ProxyServer` that is the same."""
+class Service(ABC):
+    """A server in a thread: the part of `ChatServer` and the proxies that is the same."""
 
     def __init__(self, *, host: str, port: int, ssl_context: ssl.SSLContext | None = None) -> None:
         self._wanted = (host, port)
@@ -185,6 +155,12 @@ class Service:
         return self._bound
 
     @property
+    def connections(self) -> int:
+        """How many TCP connections were accepted so far."""
+        with self._changed:
+            return self._accepted
+
+    @property
     def open_connections(self) -> int:
         """How many TCP connections from clients are open now."""
         with self._changed:
@@ -215,8 +191,9 @@ class Service:
         lines += (f"  [{index}] {entries[index]!r}" for index in range(first, len(entries)))
         return "\n".join(lines)
 
+    @abstractmethod
     def _entries(self) -> list[Any]:
-        raise NotImplementedError
+        """The log. The caller holds the lock."""
 
     def _count_open(self) -> int:
         return sum(peer.number > 0 for peer in self._peers)
@@ -258,14 +235,27 @@ class Service:
             self._peers.discard(peer)
             self._changed.notify_all()
 
-    def _connect(self) -> Peer:
+    def _connect(self) -> Wire:
         """Make the end of the connection that was just accepted."""
         with self._changed:
             self._accepted += 1
-        return self._peer(self._accepted)
+            fault = self._next_fault()
+        top: asyncio.Protocol = self._peer(self._accepted)
+        if fault is not None and not fault.raw:
+            top = Faulty(top, fault)
+        if self._ssl_context is not None:
+            top = TLS(top, self._ssl_context)
+        if fault is not None and fault.raw:
+            top = Faulty(top, fault)
+        return Wire(top)
 
+    @abstractmethod
     def _peer(self, number: int) -> Peer:
-        raise NotImplementedError
+        """What shall answer on accepted connection `number`."""
+
+    def _next_fault(self) -> Fault | None:
+        """What is planned for the connection that was just accepted. The caller holds the lock."""
+        return None
 
     def _run(self, listener: socket.socket, started: Future[None]) -> None:
         try:
@@ -314,14 +304,14 @@ class Service:
 
     async def _adopt(self, sock: socket.socket) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._connect, sock, ssl=self._ssl_context)
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, sock)
         except OSError:
-            pass  # the client went, or they did not agree on TLS; the client knows
+            pass  # the client went
 
     async def _drop_all(self) -> None:
         """End every connection and task; returns when none is left."""
         # A connection accepted in this very turn is held by a task that has not begun: cancelled now it never
-        # would, and its socket would leak. Nor does asyncio's TLS close a connection it has not begun with.
+        # would, and its socket would leak.
         await _turns(_BEGIN)
         while True:
             tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
+import ssl
 import time
 from collections.abc import Iterable
-from urllib.parse import quote
 
 import h11
 
 from ._forward import ClientSide
 from ._heads import LocalReply
-from ._loop import Service
+from ._proxies import Proxy
 from .answers import encode_headers, reason_phrase
 from .records import ProxiedRequest, find_header
 
 _CHALLENGE = (b"proxy-authenticate", b'Basic realm="deltawire"')
 
 
-class ProxyServer(Service):
+class ProxyServer(Proxy):
     """An HTTP proxy on this machine, in a thread of its own.
 
     It forwards requests in absolute form (``GET http://host/path``) and opens tunnels for CONNECT. With
     `username` or `password`, requests must carry both in ``Proxy-Authorization: Basic`` (in UTF-8) or are
-    answered 407. Port 0 takes a free one. A target that cannot be reached is answered 502; one that dies
-    in the midst of a reply dies for the client too, in the same way.
+    answered 407; with `ssl_context` (a server's) clients reach it over TLS. Port 0 takes a free one. A
+    target that cannot be reached is answered 502; one that dies in the midst of a reply dies for the
+    client too, in the same way.
 
     Use it in ``with``, or call `start` and `stop`. Every method may be called from any thread; those
     that wait block the calling thread, so an async test runs them in a thread.
@@ -37,41 +37,20 @@ class ProxyServer(Service):
         *,
         username: str | None = None,
         password: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        super().__init__(host=host, port=port)
+        super().__init__(username=username, password=password, host=host, port=port, ssl_context=ssl_context)
         if username is not None and ":" in username:
             raise ValueError("username holds a colon, which Basic authentication cannot carry; choose another")
-        self._credentials = None if username is None and password is None else (username or "", password or "")
-        self._requests: list[ProxiedRequest] = []
         self._refusal: LocalReply | None = None
-
-    def __repr__(self) -> str:
-        state = "stopped" if self._bound is None else self.address
-        return f"<ProxyServer {state}, {len(self._requests)} requests>"
-
-    @property
-    def url(self) -> str:
-        """The URL to hand to a client, such as "http://user:password@127.0.0.1:40002".
-
-        User name and password are percent-encoded. Raises ``RuntimeError`` unless it runs.
-        """
-        if self._credentials is None:
-            return self.address
-        username, password = (quote(part, safe="") for part in self._credentials)
-        return f"http://{username}:{password}@{self._netloc()}"
 
     @property
     def address(self) -> str:
         """The URL without user name and password. Raises ``RuntimeError`` unless it runs."""
-        return f"http://{self._netloc()}"
-
-    @property
-    def requests(self) -> list[ProxiedRequest]:
-        """The requests so far, in order of arrival: a snapshot, but its records are kept up to date."""
-        with self._changed:
-            return list(self._requests)
+        scheme = "http" if self._ssl_context is None else "https"
+        return f"{scheme}://{self._netloc()}"
 
     def refuse(self, status: int | None, reason: str | None = None, headers: Iterable[tuple[str, str]] = ()) -> None:
         """From now on answer every request with this status (200 to 599), reason phrase and further fields.
@@ -84,17 +63,6 @@ class ProxyServer(Service):
             refusal = LocalReply.text(status, reason or reason_phrase(status) or "Refused", encode_headers(headers))
         with self._changed:
             self._refusal = refusal
-
-    def wait_requests(self, count: int, timeout: float = 5.0) -> list[ProxiedRequest]:
-        """Wait for `count` requests in all, and return those so far.
-
-        Raises ``TimeoutError``, which shows the log, after `timeout` seconds.
-        """
-        self._wait(lambda: len(self._requests) >= count, f"{count} requests", timeout)
-        return self.requests
-
-    def _entries(self) -> list[ProxiedRequest]:
-        return self._requests
 
     # In the loop's thread
 
@@ -113,10 +81,9 @@ class ProxyServer(Service):
             connection=connection,
             arrived=time.monotonic(),
         )
+        self._note(record)
         with self._changed:
-            self._requests.append(record)
             refusal = self._refusal
-            self._changed.notify_all()
         if refusal is None and not authorized:
             refusal = LocalReply.text(407, "Proxy Authentication Required", [_CHALLENGE])
         return record, refusal
@@ -129,4 +96,5 @@ class ProxyServer(Service):
             given = base64.b64decode(token.strip(), validate=True)
         except (binascii.Error, ValueError):
             return False
-        return scheme.lower() == "basic" and hmac.compare_digest(given, ":".join(self._credentials).encode())
+        username, colon, password = given.partition(b":")
+        return scheme.lower() == "basic" and colon == b":" and self._are_right(username, password)

@@ -61,22 +61,25 @@ class RecordedRequest:
 
 @dataclass(eq=False, kw_only=True)
 class ProxiedRequest:
-    """One request that `ProxyServer` received. `status` is kept up to date."""
+    """One request that `ProxyServer` or `SocksServer` received. `status` is kept up to date."""
 
     method: str
-    """The method, such as "CONNECT"."""
+    """The method, such as "CONNECT". SOCKS has "BIND" and "UDP ASSOCIATE" too."""
     target: str
-    """For CONNECT "host:port", else the absolute URL. A user name and password in it show as "***"."""
+    """For CONNECT "host:port", else the absolute URL. A user name and password in it show as "***". SOCKS:
+    the name or the address as the client sent it ("[::1]:443" for IPv6); "" if it did not come to that."""
     headers: list[tuple[bytes, bytes]]
-    """The header fields in order of arrival, the names in lower case; Proxy-Authorization shows as b"***"."""
+    """The header fields in order of arrival, the names in lower case; Proxy-Authorization shows as b"***".
+    SOCKS has none."""
     authorized: bool
     """Whether it carried the right credentials, or the proxy asks for none."""
     status: int | None
-    """The status code that the client was answered, or None as long as there is none."""
+    """The status code (SOCKS: the reply code, 0 for success) that the client was answered, or None as long as
+    there is none. It stands here even if a planned `Fault` swallowed that answer."""
     connection: int
     """Which of the proxy's TCP connections from clients it came on, counted from 1."""
     arrived: float
-    """When its head was read: seconds, as `time.monotonic` counts them."""
+    """When its head (SOCKS: the whole) was read: seconds, as `time.monotonic` counts them."""
 
     def __post_init__(self) -> None:
         self.headers = [

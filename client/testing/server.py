@@ -82,12 +82,6 @@ class ChatServer(Service):
         with self._changed:
             return list(self._requests)
 
-    @property
-    def connections(self) -> int:
-        """How many TCP connections were accepted so far."""
-        with self._changed:
-            return self._accepted
-
     def plan(self, *answers: Answer) -> None:
         """Queue answers: each further request for a chat or for the models takes one, in order of arrival.
 
