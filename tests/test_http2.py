@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +149,40 @@ def test_two_at_once_in_one_thread(http2: HTTP2Server, options: dict[str, Any]) 
         assert sum(client.transport.connections()) == 1  # type: ignore[attr-defined]
 
 
+def text_of(chunks: Iterable[Any]) -> str:
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+def busy(client: Any) -> int:
+    found: int = client.transport.connections()[0]
+    return found
+
+
 def test_an_early_end_closes_the_connection(http2: HTTP2Server, options: dict[str, Any]) -> None:
-    """httpcore can't reset a single stream: as documented, all of them go."""
+    """httpcore can't reset a single stream: if there is no other, the connection goes."""
     with Client(**options) as client:
         stream = client.chat.completions.create(HI, "stall", stream=True)
         next(stream)
         stream.close()
+        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
         assert http2.gone.acquire(timeout=2)
-        text = "".join(
-            chunk.choices[0].delta.content or "" for chunk in client.chat.completions.create(HI, MODEL, stream=True)
-        )
-        assert text == "ab"
+        assert text_of(client.chat.completions.create(HI, MODEL, stream=True)) == "ab"
+
+
+def test_an_early_end_leaves_the_others_alone(http2: HTTP2Server, options: dict[str, Any]) -> None:
+    """The connection takes no further request, and is closed when those that it has are over."""
+    with Client(**options) as client:
+        other = client.chat.completions.create(HI, MODEL, stream=True)
+        early = client.chat.completions.create(HI, "stall", stream=True)
+        next(other), next(early)
+        early.close()
+        assert client.transport.connections() == (1, 0)  # type: ignore[attr-defined]
+        assert text_of(client.chat.completions.create(HI, MODEL, stream=True)) == "ab", "on a connection of its own"
+        assert client.transport.connections() == (1, 1)  # type: ignore[attr-defined]
+        assert text_of(other) == "b"
+        assert client.transport.connections() == (0, 1)  # type: ignore[attr-defined]
+        assert http2.gone.acquire(timeout=2)
+    assert http2.versions == ["2"] * 3
 
 
 def test_async_an_early_end_closes_the_connection(run: Run, http2: HTTP2Server, options: dict[str, Any]) -> None:
@@ -167,10 +190,61 @@ def test_async_an_early_end_closes_the_connection(run: Run, http2: HTTP2Server, 
         async with AsyncClient(**options) as client:
             async for _ in client.chat.completions.create(HI, "stall", stream=True):
                 break
-            assert await blocking(http2.gone.acquire, True, 2)
-            assert await settled(lambda: client.transport.connections()[0] == 0)  # type: ignore[attr-defined]
+            # Dropped, not closed: the next request comes before its end, and is not taken along.
             stream = client.chat.completions.create(HI, MODEL, stream=True)
             assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "ab"
+            assert await blocking(http2.gone.acquire, True, 2)
+            assert await settled(lambda: busy(client) == 0)
+
+    run(main)
+    assert http2.versions == ["2"] * 2
+
+
+def test_async_an_early_end_leaves_the_others_alone(run: Run, http2: HTTP2Server, options: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with AsyncClient(**options) as client:
+            other = await client.chat.completions.create(HI, MODEL, stream=True)
+            early = await client.chat.completions.create(HI, "stall", stream=True)
+            await early.__anext__()
+            await early.aclose()
+            assert client.transport.connections() == (1, 0)  # type: ignore[attr-defined]
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in other]) == "ab"
+            assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+            assert await blocking(http2.gone.acquire, True, 2)
+
+    run(main)
+
+
+def test_a_cancelled_reply_leaves_the_others_alone(run: Run, http2: HTTP2Server, options: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with AsyncClient(**options) as client:
+            other = await client.chat.completions.create(HI, "stall", stream=True)
+            with anyio.move_on_after(0.1) as scope:
+                async for _ in client.chat.completions.create(HI, "stall", stream=True):
+                    pass
+            assert scope.cancelled_caught
+            assert (await other.__anext__()).choices[0].delta.content == "a"
+            assert (await other.__anext__()).choices[0].delta.content == "b"
+            await other.aclose()
+            assert await settled(lambda: busy(client) == 0)
+
+    run(main)
+
+
+def test_one_that_idles_out_leaves_the_others_alone(run: Run, http2: HTTP2Server, options: dict[str, Any]) -> None:
+    """In httpcore a read that times out ends all of a connection; ours is cancelled instead."""
+
+    async def main() -> None:
+        async with AsyncClient(**options) as client:
+            other = await client.chat.completions.create(HI, "stall", stream=True)
+            with pytest.raises(TimeoutError) as caught:
+                async for _ in client.chat.completions.create(HI, "stall", stream=True, timeout=Timeout(idle=0.1)):
+                    pass
+            assert caught.value.deadline == "idle"
+            assert (await other.__anext__()).choices[0].delta.content == "a"
+            assert (await other.__anext__()).choices[0].delta.content == "b"
+            await other.aclose()
+            assert await settled(lambda: busy(client) == 0)
 
     run(main)
 
