@@ -69,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     server = argparse.ArgumentParser(add_help=False, parents=[common])
     server.add_argument("--base-url", metavar="URL", help="default: $OPENAI_BASE_URL, else https://api.openai.com/v1")
-    server.add_argument("--proxy", metavar="URL", help="http://[user:password@]host:port; default: the environment's")
+    server.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="http://[user:password@]host:port, or https://, socks5://, socks5h://; default: the environment's",
+    )
+    server.add_argument("--uds", metavar="PATH", help="the Unix domain socket to connect to, whatever the URL's host")
     server.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help="to the first content, and between contents"
     )
@@ -125,7 +130,11 @@ def _client(options: argparse.Namespace) -> Any:
     from .client import Client
 
     return Client(
-        base_url=options.base_url, proxies=options.proxy, timeout=options.timeout, max_retries=options.max_retries
+        base_url=options.base_url,
+        proxies=options.proxy,
+        timeout=options.timeout,
+        max_retries=options.max_retries,
+        uds=options.uds,
     )
 
 

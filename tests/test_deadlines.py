@@ -105,3 +105,39 @@ def test_a_timeout_is_a_value() -> None:
     assert Timeout(5) == Timeout(connect=5)
     with pytest.raises(AttributeError):
         FOUR.idle = 5  # type: ignore[misc]
+
+
+def test_how_long_a_caller_may_wait() -> None:
+    deadlines = Deadlines(FOUR, 100.0)
+    assert deadlines.wait_until(100.5) == 101.0
+    deadlines.connected(100.5)
+    deadlines.content(101.0)
+    assert deadlines.wait_until(103.9) == 104.0
+    late = deadlines.wait_until(200.0)
+    assert 200.0 < late < 200.1, "he was away: what has come meanwhile is still to be had"
+    assert Deadlines(Timeout(None, None, None, None), 0.0).wait_until(1e9) == math.inf
+
+
+def test_nobody_may_be_late_for_the_total() -> None:
+    deadlines = Deadlines(FOUR, 0.0, total_at=7.0)
+    assert deadlines.wait_until(0.5) == 1.0
+    deadlines.connected(0.5)
+    assert deadlines.wait_until(6.0) == 7.0
+    assert deadlines.wait_until(7.0) == 7.0
+    assert deadlines.wait_until(9.0) == 7.0
+
+
+def test_connecting_again() -> None:
+    deadlines = Deadlines(FOUR, 0.0, total_at=12.0)
+    deadlines.connected(0.5)
+    deadlines.connecting(2.0)
+    assert deadlines.wait_until(2.0) == 3.0
+    with pytest.raises(TimeoutError, match="connect"):
+        deadlines.check(3.0)
+    deadlines.connecting(11.5)
+    assert deadlines.wait_until(11.5) == 12.0
+
+
+def test_the_error_says_what_was_waited_for() -> None:
+    error = Deadlines(FOUR, 0.0).error(" (http://s)", "the proxy opens no tunnel")
+    assert "within 1 s (Timeout.connect) (http://s): the proxy opens no tunnel: raise" in str(error)
