@@ -77,7 +77,8 @@ class _Client:
         ``base_url`` (also ``api_base``): such as "http://localhost:8000/v1"; or ``OPENAI_BASE_URL``.
         ``organization``, ``project``: or ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``.
         ``proxies``: a proxy's URL (http, https, socks5, or socks5h, which looks names up at the proxy), or a mapping of
-        "http", "https", "all" to URLs (None: no proxy); without it the environment's ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+        "http", "https", "all" to URLs (None: no proxy); without it the environment's ``HTTP_PROXY``,
+        ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
         ``trust_env=False``: the environment is not asked for anything.
         ``timeout``: seconds, for the first content and between contents; or a `Timeout`.
         ``max_retries``: extra attempts, before the first content only; or a `RetryPolicy`.
