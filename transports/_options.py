@@ -76,6 +76,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         context: ssl.SSLContext | None = self.contexts.get(purpose)
         if context is None:
             context = self.contexts[purpose] = tls_context(self.verify, purpose=purpose)
+        if purpose == "proxy":
+            # CONNECT is HTTP/1.1. The context may be the caller's, on which httpcore sets what servers are offered.
+            context.set_alpn_protocols(["http/1.1"])
         return context
 
 
