@@ -256,6 +256,7 @@ def status_error(
             "Required): put user and password into its URL, percent-encoded, as http://user:password@host:port",
             proxy=context.proxy or None,
             status_code=407,
+            body=context.redact(body.decode("utf-8", "replace"), cut=True).encode(),
             transient=False,
         )
     try:
