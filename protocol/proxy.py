@@ -355,7 +355,9 @@ class HTTPConnect:
 
     def _no_http(self, answer: bytes, *, cut: bool = False) -> list[TunnelEvent]:
         shown = self._context.excerpt(answer, 100, cut=cut)
-        return self._fail(f"does not answer in HTTP: {shown!r}. Is it one? https:// and socks5:// are other schemes")
+        return self._fail(
+            f"does not answer in HTTP: {shown!r}: is it an HTTP proxy? (socks5:// and https:// are others)"
+        )
 
     def _fail(
         self, what: str, *, status_code: int | None = None, body: bytes = b"", transient: bool = True
