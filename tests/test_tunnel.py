@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pytest
@@ -156,6 +157,7 @@ SQUID = page(
         (b"HTTP/1.1 503 x\r\nContent-Length: 4, 4\r\n\r\nmore", 503, True, "(503 x): try"),
         (b"HTTP/1.1 503 x\r\nContent-Length: -4\r\n\r\nmore", 503, True, "(503 x): try"),
         (page(b"503 x", b"more", b"CONTENT-LENGTH:4 "), 503, True, "(503 x: more): try"),
+        (b"HTTP/1.1 503 x\r\ncontent-length: 4\r\n\r\nmore", 503, True, "(503 x: more): try"),
         (page(b"503 x", b"more") + b" than that", 503, True, "(503 x: more): try"),
         # The fields of an interim head are not the final one's.
         (b"HTTP/1.1 103 x\r\nContent-Length: 9\r\n\r\n" + page(b"503 x", b"more"), 503, True, "(503 x: more): try"),
@@ -248,6 +250,21 @@ def test_a_secret_that_is_cut_off() -> None:
         connect.receive(b"it is correct-horse"[: 6 + at])
         (event,) = connect.end()
         assert "corr" not in repr(event)
+
+
+@pytest.mark.parametrize("password", ["a<b>cd", "a&amp;<i", "ab  cd", "ab\tcd", "a&bcd"])
+def test_secrets_that_look_like_markup(password: str) -> None:
+    proxy = Proxy("http", "p", 1, "u", password)
+    echoes = [f"<p>it is {password} </p>", f"<p>it is {html.escape(password)} </p>", f"it is {password}"]
+    for echo in echoes:
+        connect = HTTPConnect("s", 1, proxy)
+        (event,) = connect.receive(page(b"500 " + password.encode(), echo.encode()))
+        assert isinstance(event, TunnelFailed)
+        assert str(event.error).count("***") == 2
+        assert "cd" not in str(event.error)
+    connect = HTTPConnect("s", 1, Proxy("http", "p", 1, "u", "correct-horse"))
+    connect.receive(page(b"500 x", b"<p>correct&#45;horse")[:-2])
+    assert "corr" not in str(connect.end())
 
 
 def test_a_bearer_is_told_to_look_at_its_header_and_is_not_shown() -> None:
