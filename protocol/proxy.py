@@ -333,7 +333,8 @@ class HTTPConnect:
         kept = self._context.redact(body.decode("utf-8", "replace"), cut=True).encode()
         if status in (401, 407):
             # 401 is for servers (RFC 9110 section 15.5.2), yet tinyproxy answers a wrong password so.
-            advice = "put user and password into its URL, percent-encoded, as http://user:password@host:port"
+            form = f"{self._proxy.scheme}://user:password@host:port"
+            advice = f"put user and password into its URL, percent-encoded, as {form}"
             if any(name.lower() == _AUTHORIZATION for name, _ in self._proxy.headers):
                 advice = "check the Proxy-Authorization among its headers"
             what, transient = f"wants other credentials ({words}): {advice}", False

@@ -268,6 +268,8 @@ def test_secrets_that_look_like_markup(password: str) -> None:
 
 
 def test_a_bearer_is_told_to_look_at_its_header_and_is_not_shown() -> None:
+    (event,) = HTTPConnect("s", 1, Proxy.parse("https://p")).receive(page(b"407 Auth", b""))
+    assert "as https://user:password@host:port" in repr(event)
     connect = HTTPConnect("s", 1, Proxy.parse("http://p", headers={"Proxy-Authorization": "Bearer 0123456789"}))
     (event,) = connect.receive(page(b"407 Auth", b"Not 0123456789, nor Bearer 0123456789!"))
     assert isinstance(event, TunnelFailed)
