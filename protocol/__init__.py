@@ -68,12 +68,13 @@ from .reply import Reply
 from .request import ChatRequest, HTTPRequest
 from .retry import GiveUp, Outcome, RetryPolicy, Send, Sleep, attempts, is_retryable
 from .routing import bypasses, choose_proxy
-from .socks5 import Socks5
+from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
 
 __all__ = [
     "DEFAULT_BASE_URL",
+    "SOCKS_TRANSITIONS",
     "TRANSITIONS",
     "APIError",
     "APIStatusError",
@@ -128,6 +129,7 @@ __all__ = [
     "ServerSentEvent",
     "Sleep",
     "Socks5",
+    "SocksState",
     "State",
     "StreamEnded",
     "StreamError",

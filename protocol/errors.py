@@ -218,7 +218,8 @@ class TransportError(DeltawireError):
     def __init__(self, message: str, *, transient: bool = True) -> None:
         super().__init__(message)
         self.transient = transient
-        """Whether trying again may help; False for a bad certificate or a refused proxy password."""
+        """Whether trying again may help; False for a bad certificate, or a proxy that refuses the password or by
+        its rules."""
 
 
 class ConnectError(TransportError):

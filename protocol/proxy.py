@@ -333,7 +333,8 @@ class HTTPConnect:
         kept = self._context.redact(body.decode("utf-8", "replace"), cut=True).encode()
         if status in (401, 407):
             # 401 is for servers (RFC 9110 section 15.5.2), yet tinyproxy answers a wrong password so.
-            advice = "put user and password into its URL, percent-encoded, as http://user:password@host:port"
+            form = f"{self._proxy.scheme}://user:password@host:port"
+            advice = f"put user and password into its URL, percent-encoded, as {form}"
             if any(name.lower() == _AUTHORIZATION for name, _ in self._proxy.headers):
                 advice = "check the Proxy-Authorization among its headers"
             what, transient = f"wants other credentials ({words}): {advice}", False
@@ -355,7 +356,9 @@ class HTTPConnect:
 
     def _no_http(self, answer: bytes, *, cut: bool = False) -> list[TunnelEvent]:
         shown = self._context.excerpt(answer, 100, cut=cut)
-        return self._fail(f"does not answer in HTTP: {shown!r}. Is it one? https:// and socks5:// are other schemes")
+        return self._fail(
+            f"does not answer in HTTP: {shown!r}: is it an HTTP proxy? (socks5:// and https:// are others)"
+        )
 
     def _fail(
         self, what: str, *, status_code: int | None = None, body: bytes = b"", transient: bool = True

@@ -18,8 +18,8 @@ Content that has reached the caller ends all retrying: the driver leaves the pla
 What is retried, as in the OpenAI SDK 3.52: connections that fail, dead proxies, timeouts, 408, 409, 429,
 500 and above, an error in the stream whose status nobody knows; replies that break off or end before
 any content. ``x-should-retry: true | false`` overrides for statuses. Never: other statuses, a proxy
-that refuses the password, an untrusted certificate, replies that are no chat replies, and all faults
-of the caller.
+that refuses the password or by its rules, an untrusted certificate, replies that are no chat replies,
+and all faults of the caller.
 """
 
 from __future__ import annotations

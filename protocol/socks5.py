@@ -41,7 +41,7 @@ class SocksState(enum.Enum):
 
 
 # From each state, where it may lead.
-MOVES: dict[SocksState, frozenset[SocksState]] = {
+SOCKS_TRANSITIONS: dict[SocksState, frozenset[SocksState]] = {
     SocksState.METHOD: frozenset({SocksState.PASSWORD, SocksState.REPLY, SocksState.STRANGER, SocksState.DONE}),
     SocksState.PASSWORD: frozenset({SocksState.REPLY, SocksState.DONE}),
     SocksState.REPLY: frozenset({SocksState.DONE}),

@@ -232,16 +232,20 @@ def _without_markup(page: str) -> str:
 
     # No parser: words to be shown need none. In time that grows with the page's length, whatever stands in it.
     first, *pieces = page.split("<")
-    texts, hidden = [first], ""
+    texts = [first]
+    until = ""
     for piece in pieces:
         tag, _, text = piece.partition(">")
-        name = tag.lower().split(maxsplit=1)[:1]
-        if hidden:
-            hidden = "" if name == ["/" + hidden] else hidden
-        elif name in (["style"], ["script"]):
-            hidden = name[0]
-        if not hidden:
-            texts.append(piece.partition("-->")[2] if tag.startswith("!--") else text)
+        name = tag.lower().partition(" ")[0]
+        if not until:
+            # What ends a part that is not shown.
+            until = "-->" if piece.startswith("!--") else f"/{name}" if name in ("script", "style") else ""
+        if until == "-->" and until in piece:
+            until, text = "", piece.partition("-->")[2]
+        elif until == name:
+            until = ""
+        if not until:
+            texts.append(text)
     return html.unescape(" ".join(texts))
 
 
@@ -256,6 +260,7 @@ def status_error(
             "Required): put user and password into its URL, percent-encoded, as http://user:password@host:port",
             proxy=context.proxy or None,
             status_code=407,
+            body=context.redact(body.decode("utf-8", "replace"), cut=True).encode(),
             transient=False,
         )
     try:

@@ -166,6 +166,8 @@ def test_the_defaults() -> None:
     assert TruncatedStreamError("x").partial is None
     assert TruncatedStreamError("x").request_id is None
     assert ConnectError("x").transient
+    assert ProxyError("x").transient
+    assert (ProxyError("x").status_code, ProxyError("x").reply_code, ProxyError("x").body) == (None, None, b"")
     assert TimeoutError("x").transient
     assert RetryProviderError("x").errors == []
     assert RedirectError("x").location is None
@@ -183,6 +185,14 @@ def test_redact() -> None:
     assert context.redact("nothing") == "nothing"
     assert context.redacted({KEY: [f"x{KEY}", 1, None, {"a": KEY}]}) == {"***": ["x***", 1, None, {"a": "***"}]}
     assert Context().redact("") == ""
+
+
+def test_excerpts() -> None:
+    context = Context(secrets=("correct-horse",))
+    assert context.excerpt("it is correct-horse") == "it is ***"
+    assert context.excerpt("it is corr", cut=True) == "it is ..."
+    assert context.excerpt("it is corr") == "it is corr"
+    assert context.excerpt(b"abc", 2) == "ab..."
 
 
 def test_one_secret_inside_another() -> None:

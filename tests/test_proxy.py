@@ -1,4 +1,4 @@
-"""proxy.py: which proxy for which URL, and no secret anywhere."""
+"""proxy.py: proxies as objects, and no secret anywhere; what goes to them. (Its handshake: test_tunnel.py.)"""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.protocol import ConfigurationError, Proxy, bypasses, choose_proxy
-from deltawire.protocol.urls import parse_url
+from deltawire.protocol import (
+    ConfigurationError,
+    HTTPConnect,
+    HTTPRequest,
+    Proxy,
+    Socks5,
+    absolute_form,
+    choose_proxy,
+    tunnel,
+)
 
-HTTP, HTTPS = "http://s.example/v1", "https://s.example/v1"
+HTTP = "http://s.example/v1"
 P = Proxy("http", "p", 8080)
 SECRET = "s3cr3t"
-
-
-def chosen(url: str, **how: Any) -> str | None:
-    proxy = choose_proxy(url, **how)
-    return None if proxy is None else proxy.url
 
 
 def refused(work: Any, *args: Any, **kwargs: Any) -> str:
@@ -49,18 +52,27 @@ def refused(work: Any, *args: Any, **kwargs: Any) -> str:
         ("http://us%C3%A9r:p%20w@p:8080", Proxy("http", "p", 8080, "usér", "p w")),
         ("http://u:a@b@p:8080", Proxy("http", "p", 8080, "u", "a@b")),
         ("http://u:a:b@p:8080", Proxy("http", "p", 8080, "u", "a:b")),
+        ("https://p", Proxy("https", "p", 443)),
+        ("HTTPS://user:pass@p:8443", Proxy("https", "p", 8443, "user", "pass")),
+        ("socks5://p", Proxy("socks5", "p", 1080)),
+        ("SOCKS5H://P/", Proxy("socks5h", "p", 1080)),
+        ("socks5://[::1]:9050", Proxy("socks5", "::1", 9050)),
+        ("socks5://user@p", Proxy("socks5", "p", 1080, "user", None)),
+        ("socks5://user:@p", Proxy("socks5", "p", 1080, "user", "")),
+        ("socks5h://us%40er:p%3Aa%2Fs%25s@p:1", Proxy("socks5h", "p", 1, "us@er", "p:a/s%s")),
     ],
 )
 def test_parsing(url: str, proxy: Proxy) -> None:
     assert Proxy.parse(url) == proxy
-    assert chosen(HTTPS, proxies=url) == proxy.url
+    assert choose_proxy(HTTP, proxies=url) == proxy
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "", "p", "p:8080", "user:pass@p:8080", "//p:8080", "http://", "http://:8080", "http://p:x", "http://p:99999",
-        "http://p 1:80", "http://p\n:80", "http://p:80\r\n", "socks4://p:1080", "ftp://p:21", "http://p_\x00:80", "http://[::1",
+        "http://p 1:80", "http://p\n:80", "http://p:80\r\n", "socks4://p:1080", "socks4a://p:1080",
+        "socks://p:1080", "socks5://", "socks5://p:x", "socks5:p", "ftp://p:21", "http://p_\x00:80", "http://[::1",
         "http://[zz]:80", "http://é\ud800:80", "http://a,b:80",
     ],
 )  # fmt: skip
@@ -98,6 +110,122 @@ def test_a_line_break_in_a_password_stays_inside_the_base64() -> None:
     assert b"\n" not in authorization
 
 
+@pytest.mark.parametrize("scheme", ["socks4", "socks4a", "socks", "ftp"])
+def test_another_scheme_is_told_which_there_are(scheme: str) -> None:
+    words = refused(Proxy.parse, f"{scheme}://u:{SECRET}@p:1")
+    assert repr(scheme) in words
+    for each in ("http://", "https://", "socks5://", "socks5h://", "resolved here", "the proxy resolves it"):
+        assert each in words
+    assert SECRET not in words
+    assert "another scheme" in refused(Proxy, scheme, "p", 1)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+@pytest.mark.parametrize(
+    ("user", "password", "words"),
+    [
+        ("", SECRET, "a password and no user"),
+        ("", "", "1 to 255 bytes"),
+        ("", None, "1 to 255 bytes"),
+        ("u" * 256, SECRET, "1 to 255 bytes"),
+        ("ü" * 128, SECRET, "1 to 255 bytes"),
+        ("u", SECRET * 43, "at most 255 bytes"),
+        ("u", "ü" * 128, "at most 255 bytes"),
+        ("u\ud800", SECRET, "a lone surrogate"),
+        ("u", f"{SECRET}\ud800", "a lone surrogate"),
+    ],
+)
+def test_what_rfc_1929_cannot_say(scheme: str, user: str, password: str | None, words: str) -> None:
+    url = f"{scheme}://{user}{'' if password is None else ':' + password}@p"
+    for said in (refused(Proxy.parse, url, "some_name"), refused(Proxy, scheme, "p", 1, user, password)):
+        assert words in said
+        assert SECRET not in said
+        assert "uuu" not in said
+    assert "some_name" in refused(Proxy.parse, url, "some_name")
+
+
+def test_a_password_without_a_user() -> None:
+    assert "no user" in refused(Proxy, "socks5", "p", 1, None, SECRET)
+    assert Proxy("socks5", "p", 1, None, "").username is None
+    assert "a lone surrogate" in refused(Proxy.parse, f"http://u:{SECRET}\ud800@p")
+
+
+def test_the_longest_that_rfc_1929_can_say() -> None:
+    proxy = Proxy.parse(f"socks5://{'u' * 255}:{'p' * 255}@p")
+    assert (proxy.username, proxy.password) == ("u" * 255, "p" * 255)
+    assert Proxy.parse(f"http://{'u' * 256}:{'p' * 256}@p").username == "u" * 256, "Basic has no such limits"
+
+
+def test_which_speak_socks() -> None:
+    assert [Proxy(scheme, "p", 1).speaks_socks for scheme in ("http", "https", "socks5", "socks5h")] == [False] * 2 + [
+        True
+    ] * 2
+    assert Proxy("socks5", "p", 1, "user", "pass").authorization is None
+
+
+# --- Fields for it ---------------------------------------------------------------------------------
+
+
+def test_headers() -> None:
+    proxy = Proxy.parse("http://u:p@p:1", headers={"X-Tenant": "a b", "x-empty": ""})
+    assert proxy.headers == ((b"x-tenant", b"a b"), (b"x-empty", b""))
+    assert proxy.authorization == b"Basic dTpw"
+    assert Proxy.parse("http://p:1", headers={}) == Proxy.parse("http://p:1", headers=None) == Proxy("http", "p", 1)
+    assert hash(proxy) == hash(Proxy("http", "p", 1, "u", "p", proxy.headers))
+    assert proxy != Proxy("http", "p", 1, "u", "p")
+
+
+@pytest.mark.parametrize("name", ["Proxy-Authorization", "proxy-authorization", "PROXY-AUTHORIZATION"])
+@pytest.mark.parametrize("url", ["http://p:1", "https://u:p@p:1"])
+def test_another_authorization_takes_the_place_of_basic(url: str, name: str) -> None:
+    proxy = Proxy.parse(url, headers={name: f"Bearer {SECRET}"})
+    assert proxy.authorization == f"Bearer {SECRET}".encode()
+    made = Proxy("http", "p", 1, "u", "p", ((name.encode(), b"Bearer x"),))
+    assert made.authorization == b"Bearer x"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-A": f"{SECRET}\r\nX-B: c"},
+        {"X-A": f"{SECRET}\n"},
+        {"X-A": f"{SECRET}\0"},
+        {"X-A": f" {SECRET}"},
+        {"X-A": f"{SECRET}\u20ac"},
+        {"X-A": f"{SECRET}\ud800"},
+        {f"X-A: {SECRET}": ""},
+        {f"X-A: {SECRET}\r\nX-B": "c"},
+        {f"{SECRET}\ud800": "c"},
+        {"": SECRET},
+        {5: SECRET},
+        {"X-A": 5},
+        {"Host": SECRET},
+        {"content-length": "5"},
+        {"Transfer-Encoding": SECRET},
+        [("X-A", SECRET)],
+        SECRET,
+    ],
+)
+def test_headers_that_cannot_be_sent(headers: Any) -> None:
+    words = refused(Proxy.parse, "http://p:1", "some_name", headers=headers)
+    assert SECRET not in words
+    assert "header" in words
+
+
+def test_headers_are_checked_in_whatever_way_they_come() -> None:
+    for headers in ((b"X-A", b"b\r\nc: d"), (b"X A", b"b"), (b"Host", b"b"), (b"X-A", 5)):
+        assert "header" in refused(Proxy, "http", "p", 1, headers=(headers,))
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+def test_socks_has_no_place_for_headers(scheme: str) -> None:
+    words = refused(Proxy.parse, f"{scheme}://p", "some_name", headers={"X-A": SECRET})
+    assert "some_name has headers, which SOCKS has no place for" in words
+    assert SECRET not in words
+    assert "SOCKS" in refused(Proxy, scheme, "p", 1, headers=((b"x-a", b"b"),))
+    assert Proxy.parse(f"{scheme}://p", headers={}).headers == ()
+
+
 # --- Secrets ---------------------------------------------------------------------------------------
 
 
@@ -107,15 +235,34 @@ def test_a_line_break_in_a_password_stays_inside_the_base64() -> None:
         Proxy.parse(f"http://user:{SECRET}@p:1"),
         Proxy.parse(f"http://{SECRET}@p:1"),
         Proxy.parse(f"http://:{SECRET}@[::1]:1"),
+        Proxy.parse(f"socks5://user:{SECRET}@p"),
+        Proxy.parse(f"socks5h://{SECRET}@p"),
+        Proxy.parse("http://p", headers={"proxy-authorization": f"Bearer {SECRET}"}),
+        Proxy.parse("https://user:x@p", headers={"x-token": SECRET}),
     ],
 )
 def test_no_proxy_shows_its_credentials(proxy: Proxy) -> None:
-    for shown in (str(proxy), repr(proxy), f"{proxy}", proxy.url, repr([proxy]), repr({"a": (proxy,)})):
+    every = (str(proxy), f"{proxy}", proxy.url, repr([proxy]), repr({"a": (proxy,)}), repr(proxy.__rich_repr__()))
+    for shown in (repr(proxy), *every):
         assert SECRET not in shown
         assert "user" not in shown
     assert "with credentials" in repr(proxy)
     assert "credentials" not in repr(P)
     assert str(P) == P.url == "http://p:8080"
+    assert repr(P) == "<Proxy http://p:8080>"
+    fields = ((b"x-a", b"b"),)
+    assert repr(Proxy("https", "p", 1, headers=fields)) == "<Proxy https://p:1, with headers>"
+    assert repr(Proxy("https", "p", 1, "u", headers=fields)) == "<Proxy https://p:1, with credentials and headers>"
+
+
+def test_what_is_secret() -> None:
+    assert P.secrets == ()
+    assert Proxy("http", "p", 1, "u", "pw").secrets == ("pw", "dTpwdw==")
+    assert Proxy("http", "p", 1, "u").secrets == ("dTo=",)
+    assert Proxy("socks5", "p", 1, "u", "pw").secrets == ("pw",)
+    headers = {"proxy-authorization": "Bearer 12345678", "x-region": "eu-west", "x-t": "abcdefgh"}
+    found = Proxy.parse("http://p", headers=headers).secrets
+    assert set(found) == {"Bearer 12345678", "12345678", "abcdefgh"}, "a short word is a part of many"
 
 
 @pytest.mark.parametrize(
@@ -154,207 +301,6 @@ def test_no_error_shows_credentials(url: str) -> None:
         assert SECRET not in shown or url.startswith(SECRET), "there it's the scheme"
 
 
-# --- proxies= --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("proxies", "http", "https"),
-    [
-        (None, None, None),
-        ({}, None, None),
-        ("http://a:1", "http://a:1", "http://a:1"),
-        (P, "http://p:8080", "http://p:8080"),
-        ({"http": "http://a:1", "https": "http://b:2"}, "http://a:1", "http://b:2"),
-        ({"http": "http://a:1"}, "http://a:1", "http://a:1"),
-        ({"https": "http://b:2"}, "http://b:2", "http://b:2"),
-        ({"all": "http://c:3"}, "http://c:3", "http://c:3"),
-        ({"all": "http://c:3", "http": "http://a:1"}, "http://a:1", "http://c:3"),
-        ({"all": "http://c:3", "https": None}, "http://c:3", None),
-        ({"http": "http://a:1", "https": None}, "http://a:1", None),
-        ({"http": None}, None, None),
-        ({"all": None, "http": "http://a:1"}, "http://a:1", None),
-        ({"HTTP://": "http://a:1", "https://": "http://b:2"}, "http://a:1", "http://b:2"),
-        ({"all": "http://c:3", "no": "s.example"}, None, None),
-        ({"all": "http://c:3", "no": "other"}, "http://c:3", "http://c:3"),
-        ({"all": "http://c:3", "no": "s.example:443"}, "http://c:3", None),
-        ({"all": "http://c:3", "no": None}, "http://c:3", "http://c:3"),
-        ({"no": "x"}, None, None),
-    ],
-)
-def test_a_mapping(proxies: Any, http: str | None, https: str | None) -> None:
-    assert (chosen(HTTP, proxies=proxies), chosen(HTTPS, proxies=proxies)) == (http, https)
-
-
-@pytest.mark.parametrize("key", ["ftp", "socks5", "", "https:", "no_proxy", "http://s.example"])
-def test_unknown_keys(key: str) -> None:
-    words = refused(choose_proxy, HTTP, proxies={key: f"http://u:{SECRET}@p"})
-    assert repr(key.lower()) in words
-    assert SECRET not in words
-
-
-@pytest.mark.parametrize("proxies", [["http://p"], {5: "http://p"}])
-def test_what_is_no_mapping(proxies: Any) -> None:
-    assert "proxies" in refused(choose_proxy, HTTP, proxies=proxies)
-
-
-def test_what_the_caller_says_hides_the_environment() -> None:
-    environ = {"http_proxy": "http://env:1", "no_proxy": "*"}
-    assert chosen(HTTP, proxies="http://a:1", environ=environ) == "http://a:1"
-    assert chosen(HTTP, proxies={"http": "http://a:1"}, environ=environ) == "http://a:1"
-    assert chosen(HTTP, proxies={"http": None}, environ={"http_proxy": "http://env:1"}) is None
-    assert chosen(HTTP, proxies={}, environ={"http_proxy": "http://env:1"}) is None
-
-
-# --- The environment -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("environ", "http", "https"),
-    [
-        ({}, None, None),
-        ({"http_proxy": "http://a:1"}, "http://a:1", None),
-        ({"HTTP_PROXY": "http://a:1"}, "http://a:1", None),
-        ({"https_proxy": "http://b:2"}, None, "http://b:2"),
-        ({"HTTPS_PROXY": "http://b:2"}, None, "http://b:2"),
-        ({"all_proxy": "http://c:3"}, "http://c:3", "http://c:3"),
-        ({"ALL_PROXY": "http://c:3"}, "http://c:3", "http://c:3"),
-        ({"http_proxy": "http://a:1", "HTTP_PROXY": "http://b:2"}, "http://a:1", None),
-        ({"http_proxy": "", "HTTP_PROXY": "http://b:2"}, "http://b:2", None),
-        ({"https_proxy": "http://a:1", "all_proxy": "http://c:3"}, "http://c:3", "http://a:1"),
-        ({"HTTPS_PROXY": "", "all_proxy": "http://c:3"}, "http://c:3", "http://c:3"),
-        ({"http_proxy": "  "}, None, None),
-        ({"http_proxy": "a:1"}, "http://a:1", None),
-        ({"http_proxy": " http://a:1 "}, "http://a:1", None),
-        ({"http_proxy": "user:pass@a:1"}, "http://a:1", None),
-        ({"Http_Proxy": "http://a:1"}, None, None),
-        ({"all_proxy": "http://c:3", "no_proxy": "s.example"}, None, None),
-        ({"all_proxy": "http://c:3", "NO_PROXY": "s.example"}, None, None),
-        ({"all_proxy": "http://c:3", "no_proxy": "other", "NO_PROXY": "*"}, "http://c:3", "http://c:3"),
-        ({"all_proxy": "http://c:3", "no_proxy": "", "NO_PROXY": "*"}, None, None),
-        ({"HTTP_PROXY": "http://evil:1", "REQUEST_METHOD": "GET"}, None, None),
-        ({"http_proxy": "http://a:1", "REQUEST_METHOD": "GET"}, "http://a:1", None),
-        ({"HTTPS_PROXY": "http://b:2", "REQUEST_METHOD": "GET"}, None, "http://b:2"),
-        (
-            {"HTTP_PROXY": "http://evil:1", "ALL_PROXY": "http://c:3", "REQUEST_METHOD": "GET"},
-            "http://c:3",
-            "http://c:3",
-        ),
-    ],
-)
-def test_the_environment(environ: dict[str, str], http: str | None, https: str | None) -> None:
-    assert (chosen(HTTP, environ=environ), chosen(HTTPS, environ=environ)) == (http, https)
-
-
-def test_credentials_in_the_environment() -> None:
-    proxy = choose_proxy(HTTP, environ={"http_proxy": "us%40er:p%3Aw@p:1"})
-    assert proxy == Proxy("http", "p", 1, "us@er", "p:w")
-
-
-def test_a_bad_value_in_the_environment_is_named() -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        words = refused(choose_proxy, HTTP, environ={name: f"http://u:{SECRET}@p:x"})
-        assert name in words
-        assert SECRET not in words
-
-
-def test_a_bad_url_of_the_request() -> None:
-    refused(choose_proxy, "ftp://x", environ={})
-
-
-# --- NO_PROXY --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "entry"),
-    [
-        ("http://a.example", "*"),
-        ("http://a.example", "a.example"),
-        ("http://A.Example", "a.example"),
-        ("http://a.example", "A.EXAMPLE"),
-        ("http://a.example", "example"),
-        ("http://a.example", ".example"),
-        ("http://a.example", "*.example"),
-        ("http://a.example", "*example"),
-        ("http://x.a.example", "a.example"),
-        ("http://x.a.example", ".a.example"),
-        ("http://a.example", ".a.example"),
-        ("http://a.example.", "a.example"),
-        ("http://a.example", "a.example."),
-        ("http://a.example", ".a.example."),
-        ("http://a.example", "a.example:80"),
-        ("https://a.example", "a.example:443"),
-        ("http://a.example:8080", "a.example:8080"),
-        ("http://x.a.example:8080", ".a.example:8080"),
-        ("http://a.example:8080", "*:8080"),
-        ("http://a.example:8080", "a.example"),
-        ("http://localhost:8000", "localhost"),
-        ("http://127.0.0.1", "127.0.0.1"),
-        ("http://127.0.0.1:8000", "127.0.0.1"),
-        ("http://127.0.0.1:8000", "127.0.0.1:8000"),
-        ("http://10.1.2.3", "10.0.0.0/8"),
-        ("http://10.1.2.3", "10.1.2.3/8"),
-        ("http://10.1.2.3", "10.1.2.3/32"),
-        ("http://[::1]", "::1"),
-        ("http://[::1]", "[::1]"),
-        ("http://[::1]:8000", "[::1]:8000"),
-        ("http://[::1]:8000", "[::1]"),
-        ("http://[0:0:0:0:0:0:0:1]", "::1"),
-        ("http://[FD00::5]", "fd00::/8"),
-        ("http://[fd00::5]", "[fd00::]/8"),
-        ("http://a.example", "x, a.example ,y"),
-        ("http://a.example", "x a.example y"),
-        ("http://a.example", ",,a.example,,"),
-        ("http://bücher.example", "xn--bcher-kva.example"),
-    ],
-)
-def test_excepted(url: str, entry: str) -> None:
-    assert bypasses(parse_url(url), entry)
-    assert chosen(url, environ={"all_proxy": "http://p:1", "no_proxy": entry}) is None
-    assert chosen(url, proxies={"all": "http://p:1", "no": entry}) is None
-
-
-@pytest.mark.parametrize(
-    ("url", "entry"),
-    [
-        ("http://a.example", ""),
-        ("http://a.example", " , "),
-        ("http://a.example", "."),
-        ("http://a.example", "b.example"),
-        ("http://a.example", "x.a.example"),
-        ("http://ba.example", "a.example"),
-        ("http://a.example.evil", "a.example"),
-        ("http://a.example", "a.example:81"),
-        ("http://a.example:8080", "a.example:80"),
-        ("http://a.example:8080", "*:80"),
-        ("https://a.example", "a.example:80"),
-        ("http://127.0.0.10", "127.0.0.1"),
-        ("http://10.1.2.3", "2.3"),
-        ("http://11.1.2.3", "10.0.0.0/8"),
-        ("http://a.example", "10.0.0.0/8"),
-        ("http://10.1.2.3", "fd00::/8"),
-        ("http://10.1.2.3", "10.0.0.0/99"),
-        ("http://10.1.2.3", "rubbish/8"),
-        ("http://[::1]", "::2"),
-        ("http://[::1]:8000", "[::1]:8001"),
-        ("http://[fd00::5]", "fe80::/10"),
-        ("http://a.example", "/"),
-    ],
-)
-def test_not_excepted(url: str, entry: str) -> None:
-    assert not bypasses(parse_url(url), entry)
-    assert chosen(url, environ={"all_proxy": "http://p:1", "no_proxy": entry}) == "http://p:1"
-
-
-@QUICK
-@given(
-    st.text(max_size=30),
-    st.sampled_from([HTTP, HTTPS, "http://[::1]:8000", "http://127.0.0.1", "http://a.b.c.example."]),
-)
-def test_any_no_proxy_never_raises(value: str, url: str) -> None:
-    assert bypasses(parse_url(url), value) in (True, False)
-    assert bypasses(parse_url(url), f"{value},*")
-
-
 @QUICK
 @given(st.text(max_size=30))
 def test_any_text_is_a_proxy_or_refused(value: str) -> None:
@@ -366,3 +312,60 @@ def test_any_text_is_a_proxy_or_refused(value: str) -> None:
         assert proxy.url.isascii()
         assert proxy.url.isprintable()
         assert "@" not in proxy.url
+
+
+# --- What goes to it -------------------------------------------------------------------------------
+
+
+def test_absolute_form_adds_the_credentials_and_nothing_else() -> None:
+    request = HTTPRequest("POST", "http://s/v1", ((b"host", b"s"),), b"{}")
+    proxied = absolute_form(request, Proxy.parse("http://user:pa%20ss@p:1"))
+    assert proxied.headers == ((b"host", b"s"), (b"proxy-authorization", b"Basic dXNlcjpwYSBzcw=="))
+    assert (proxied.method, proxied.url, proxied.body) == (request.method, request.url, request.body)
+    assert absolute_form(request, Proxy.parse("https://p:1")) is request
+    assert "dXNl" not in repr(proxied)
+
+
+def test_absolute_form_adds_the_other_fields() -> None:
+    request = HTTPRequest("POST", "http://s/v1", ((b"host", b"s"), (b"x-a", b"1"), (b"x-b", b"2")))
+    headers = {"X-B": "3", "X-Token": SECRET}
+    proxied = absolute_form(request, Proxy.parse("http://u:p@p", headers=headers))
+    assert proxied.headers == (
+        (b"host", b"s"), (b"x-a", b"1"),
+        (b"proxy-authorization", b"Basic dTpw"), (b"x-b", b"3"), (b"x-token", SECRET.encode()),
+    )  # fmt: skip
+    assert SECRET not in f"{proxied} {proxied!r} {proxied.to('http://s/v2')!r}"
+    assert "b'1'" in repr(proxied)
+    assert proxied.to("http://s/v2").hidden == proxied.hidden
+    bearer = absolute_form(request, Proxy.parse("http://u:p@p", headers={"Proxy-Authorization": "Bearer x"}))
+    assert bearer.headers[3:] == ((b"proxy-authorization", b"Bearer x"),)
+    direct = Proxy("http", "p", 1, headers=((b"X-B", b"3"),))
+    assert absolute_form(request, direct).headers == ((b"host", b"s"), (b"x-a", b"1"), (b"x-b", b"3"))
+
+
+def test_a_socks_proxy_knows_no_absolute_form() -> None:
+    request = HTTPRequest("POST", "http://s/v1", ())
+    assert "open a tunnel" in refused(absolute_form, request, Proxy.parse("socks5://p"))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+def test_the_handshake_that_a_proxy_speaks(scheme: str) -> None:
+    proxy = Proxy.parse(f"{scheme}://p")
+    machine = tunnel("api.example", 443, proxy)
+    assert type(machine) is (Socks5 if scheme.startswith("socks") else HTTPConnect)
+    other = HTTPConnect if scheme.startswith("socks") else Socks5
+    assert "does not speak" in refused(other, "api.example", 443, proxy)
+
+
+@pytest.mark.parametrize("proxy", ["http://p", "socks5://p"])
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [
+        ("", 443), ("a b", 443), ("a\r\nb", 443), ("bücher.example", 443), ("a\0", 443), (b"a", 443), (None, 443),
+        ("a", 0), ("a", -1), ("a", 65536), ("a", "443"), ("a", True), ("a", 1.5), ("a", None),
+    ],
+)  # fmt: skip
+def test_targets_that_there_cannot_be(proxy: str, host: Any, port: Any) -> None:
+    assert "of a tunnel must be" in refused(tunnel, host, port, Proxy.parse(proxy))
+    assert tunnel("a", 1, Proxy.parse(proxy))
+    assert tunnel("a", 65535, Proxy.parse(proxy))

@@ -93,11 +93,12 @@ def test_401_without_a_key() -> None:
 
 
 def test_407_is_the_proxys() -> None:
-    error = of_status(407, b"<html>", context=Context(proxy="http://px:3128"))
+    error = of_status(407, b"<html> pw1", context=Context(proxy="http://px:3128", secrets=("pw1",)))
     assert type(error) is ProxyError
     assert (error.status_code, error.proxy, error.transient) == (407, "http://px:3128", False)
     assert "http://px:3128" in str(error)
     assert "percent-encoded" in str(error)
+    assert error.body == b"<html> ***"
     assert of_status(407).proxy is None
 
 
