@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import deltawire
+import deltawire.transports
 from deltawire.protocol import DeltawireError, errors
 
 ROOT = Path(__file__).resolve().parent.parent
