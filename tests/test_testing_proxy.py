@@ -357,6 +357,17 @@ def test_credentials(chat: ChatServer) -> None:
         ProxyServer(username="a:b")
 
 
+@pytest.mark.parametrize(("username", "password"), [("", "pw"), ("日本", "🔑"), ("me", "a:b\0\r\n\x7f"), ("me", "")])
+def test_any_characters_make_a_password(chat: ChatServer, username: str, password: str) -> None:
+    right = base64.b64encode(f"{username}:{password}".encode()).decode()
+    nearly = [f"{username}:{password} ", f"{username}{password}", password, username]
+    with ProxyServer(username=username, password=password) as proxy:
+        for given in nearly:
+            token = base64.b64encode(given.encode()).decode()
+            assert ask(proxy, chat.url + "/models", Proxy_Authorization=f"Basic {token}")[0] == 407
+        assert ask(proxy, chat.url + "/models", Proxy_Authorization=f"Basic {right}")[0] == 200
+
+
 def test_refused_connect_and_then_another_try(chat: ChatServer) -> None:
     token = base64.b64encode(b":pw").decode()
     with ProxyServer(password="pw") as proxy, dial(proxy) as client:
@@ -505,6 +516,8 @@ def test_tls_credentials_in_the_url(server_context: ssl.SSLContext) -> None:
         assert proxy.url == f"https://%E6%97%A5:p%3A%40%2F@127.0.0.1:{proxy.port}"
     with pytest.raises(ValueError, match="username holds half a character"):
         ProxyServer(username="\udc80")
+    with pytest.raises(ValueError, match="ssl_context is a client's"):
+        ProxyServer(ssl_context=ssl.create_default_context())
 
 
 @pytest.mark.usefixtures("_tidy")
