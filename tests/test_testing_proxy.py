@@ -6,15 +6,29 @@ import base64
 import http.client
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+import trustme
+from by_hand import (
+    RST,
+    TLSOver,
+    accept,
+    client_hello,
+    dial,
+    kill,
+    listen,
+    origin,
+    read_all,
+    read_exactly,
+    read_reset,
+    read_until,
+)
 
 from deltawire.testing import Answer, ChatServer, ProxyServer
-
-RST = b"\1\0\0\0\0\0\0\0"  # SO_LINGER: on, zero seconds
 
 
 @pytest.fixture
@@ -33,45 +47,8 @@ def chat() -> Iterator[ChatServer]:
 @pytest.fixture
 def target() -> Iterator[socket.socket]:
     """A listening socket, to be the target by hand."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+    with listen() as listener:
         yield listener
-
-
-def dial(proxy: ProxyServer) -> socket.socket:
-    return socket.create_connection((proxy.host, proxy.port), timeout=5)
-
-
-def accept(listener: socket.socket) -> socket.socket:
-    sock, _ = listener.accept()
-    sock.settimeout(5)
-    return sock
-
-
-def origin(listener: socket.socket) -> str:
-    return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def read_all(sock: socket.socket) -> bytes:
-    return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
-def read_until(sock: socket.socket, mark: bytes) -> bytes:
-    got = b""
-    while mark not in got:
-        data = sock.recv(65536)
-        assert data, f"the connection ended after {got!r}"
-        got += data
-    return got
-
-
-def read_reset(sock: socket.socket) -> None:
-    try:
-        while sock.recv(65536):
-            pass
-    except ConnectionResetError:
-        return
-    pytest.fail("FIN in place of RST")
 
 
 def ask(proxy: ProxyServer, url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -380,6 +357,17 @@ def test_credentials(chat: ChatServer) -> None:
         ProxyServer(username="a:b")
 
 
+@pytest.mark.parametrize(("username", "password"), [("", "pw"), ("日本", "🔑"), ("me", "a:b\0\r\n\x7f"), ("me", "")])
+def test_any_characters_make_a_password(chat: ChatServer, username: str, password: str) -> None:
+    right = base64.b64encode(f"{username}:{password}".encode()).decode()
+    nearly = [f"{username}:{password} ", f"{username}{password}", password, username]
+    with ProxyServer(username=username, password=password) as proxy:
+        for given in nearly:
+            token = base64.b64encode(given.encode()).decode()
+            assert ask(proxy, chat.url + "/models", Proxy_Authorization=f"Basic {token}")[0] == 407
+        assert ask(proxy, chat.url + "/models", Proxy_Authorization=f"Basic {right}")[0] == 200
+
+
 def test_refused_connect_and_then_another_try(chat: ChatServer) -> None:
     token = base64.b64encode(b":pw").decode()
     with ProxyServer(password="pw") as proxy, dial(proxy) as client:
@@ -475,3 +463,157 @@ def test_a_target_that_resets_as_soon_as_it_is_reached(proxy: ProxyServer, targe
                 continue
             # The system may report the reset as a failure to connect.
             assert got.startswith(b"HTTP/1.1 502 ")
+
+
+# TLS to the proxy
+
+
+@pytest.fixture
+def tls_proxy(server_context: ssl.SSLContext) -> Iterator[ProxyServer]:
+    with ProxyServer(ssl_context=server_context) as running:
+        yield running
+        running.wait_closed()
+
+
+def dial_tls(proxy: ProxyServer, context: ssl.SSLContext) -> ssl.SSLSocket:
+    return context.wrap_socket(dial(proxy), server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+
+
+@contextmanager
+def tls_tunnel(
+    proxy: ProxyServer, context: ssl.SSLContext, target: socket.socket
+) -> Iterator[tuple[TLSOver, socket.socket, socket.socket]]:
+    """A tunnel whose first leg is TLS: the client's TLS, the socket below it, and the target's socket."""
+    with dial(proxy) as below:
+        client = TLSOver(below, context)
+        client.sendall(f"CONNECT {origin(target)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        with accept(target) as upstream:
+            assert read_until(client, b"\r\n\r\n") == b"HTTP/1.1 200 Connection established\r\n\r\n"
+            yield client, below, upstream
+
+
+@pytest.fixture(params=["TLSv1_2", "TLSv1_3"])
+def each_tls(request: pytest.FixtureRequest, authority: trustme.CA) -> ssl.SSLContext:
+    """A client's context that speaks one version only."""
+    context = ssl.create_default_context()
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[request.param]
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.mark.usefixtures("_tidy")
+def test_tls_forwards(tls_proxy: ProxyServer, chat: ChatServer, each_tls: ssl.SSLContext) -> None:
+    assert tls_proxy.url == tls_proxy.address == f"https://127.0.0.1:{tls_proxy.port}"
+    request = f"GET {chat.url}/models HTTP/1.1\r\nHost: x\r\n".encode()
+    with dial_tls(tls_proxy, each_tls) as client:
+        client.sendall((request + b"\r\n") * 2 + request + b"Connection: close\r\n\r\n")
+        assert read_all(client).count(b"HTTP/1.1 200 OK") == 3  # and then the closing message
+    assert [record.target for record in tls_proxy.requests] == [f"{chat.url}/models"] * 3
+
+
+def test_tls_credentials_in_the_url(server_context: ssl.SSLContext) -> None:
+    with ProxyServer(username="日", password="p:@/", ssl_context=server_context) as proxy:
+        assert proxy.url == f"https://%E6%97%A5:p%3A%40%2F@127.0.0.1:{proxy.port}"
+    with pytest.raises(ValueError, match="username holds half a character"):
+        ProxyServer(username="\udc80")
+    with pytest.raises(ValueError, match="ssl_context is a client's"):
+        ProxyServer(ssl_context=ssl.create_default_context())
+
+
+@pytest.mark.usefixtures("_tidy")
+def test_tls_in_tls(tls_proxy: ProxyServer, tls_server: ChatServer, each_tls: ssl.SSLContext) -> None:
+    with dial(tls_proxy) as below:
+        outer = TLSOver(below, each_tls)
+        outer.sendall(f"CONNECT localhost:{tls_server.port} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert b" 200 " in read_until(outer, b"\r\n\r\n")
+        inner = TLSOver(outer, each_tls, "localhost")
+        body = json.dumps({"stream": True, "messages": [{"content": "x" * 100_000}]})
+        inner.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n".encode())
+        inner.sendall(f"Connection: close\r\n\r\n{body}".encode())
+        assert read_all(inner).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert read_all(outer) == b""
+    assert tls_server.wait_outcome(0) == "complete"
+    assert tls_server.requests[0].body == body.encode()
+
+
+@pytest.mark.usefixtures("_tidy")
+def test_tls_tunnel_ends_one_direction_at_a_time(
+    tls_proxy: ProxyServer, target: socket.socket, each_tls: ssl.SSLContext
+) -> None:
+    with tls_tunnel(tls_proxy, each_tls, target) as (client, _, upstream):
+        client.send_closing_message()
+        assert read_all(upstream) == b""
+        upstream.sendall(b"still" * 10_000)
+        assert read_exactly(client, 50_000) == b"still" * 10_000
+        upstream.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+        tls_proxy.wait_closed()
+    with tls_tunnel(tls_proxy, each_tls, target) as (client, _, upstream):
+        upstream.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+        client.sendall(b"so long")
+        client.send_closing_message()
+        assert read_all(upstream) == b"so long"
+
+
+def test_tls_tunnel_ended_with_fin_alone(
+    tls_proxy: ProxyServer, target: socket.socket, trusting: ssl.SSLContext
+) -> None:
+    with tls_tunnel(tls_proxy, trusting, target) as (client, below, upstream):
+        below.shutdown(socket.SHUT_WR)
+        assert read_all(upstream) == b""
+        upstream.sendall(b"still")
+        upstream.close()
+        assert read_all(client) == b"still"
+
+
+@pytest.mark.parametrize("who", ["client", "target"])
+def test_tls_tunnel_reset(tls_proxy: ProxyServer, target: socket.socket, trusting: ssl.SSLContext, who: str) -> None:
+    with tls_tunnel(tls_proxy, trusting, target) as (_, below, upstream):
+        dying, other = (below, upstream) if who == "client" else (upstream, below)
+        kill(dying)
+        read_reset(other)
+
+
+def test_tls_tunnel_carries_megabytes_both_ways(
+    tls_proxy: ProxyServer, target: socket.socket, trusting: ssl.SSLContext
+) -> None:
+    data = bytes(range(256)) * (32 << 10)
+    with tls_tunnel(tls_proxy, trusting, target) as (client, _, upstream):
+
+        def echo() -> None:
+            assert read_exactly(upstream, len(data)) == data
+            upstream.sendall(data)
+            upstream.shutdown(socket.SHUT_WR)
+
+        echoing = threading.Thread(target=echo)
+        echoing.start()
+        client.sendall(data)
+        assert read_all(client) == data
+        echoing.join()
+
+
+def test_tls_that_is_none_or_not_trusted_or_given_up(
+    tls_proxy: ProxyServer, server_context: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    with dial(tls_proxy) as client:
+        client.sendall(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_all(client)[:1] in (b"", b"\x15")  # an alert at most
+    with dial(tls_proxy) as client, pytest.raises(ssl.SSLCertVerificationError):
+        TLSOver(client, ssl.create_default_context())
+    with dial(tls_proxy) as client:
+        client.sendall(client_hello(trusting)[:100])
+    with dial(tls_proxy) as client:
+        client.sendall(client_hello(trusting))
+        assert read_exactly(client, 3)[:2] == b"\x16\x03"
+        assert tls_proxy.open_connections >= 1  # seen before its handshake is complete
+    tls_proxy.wait_closed()
+    assert tls_proxy.requests == []
+
+
+def test_tls_tells_of_its_end_when_stopped(server_context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
+    with ProxyServer(ssl_context=server_context) as proxy, dial(proxy) as half, dial(proxy) as whole:
+        TLSOver(whole, trusting)
+        proxy.stop()
+        assert half.recv(1) == b""
+        read_all(whole)

@@ -17,16 +17,18 @@ bytes back in a buffer of its own, and lets nobody in between it and the socket.
 
 There are five ways to end a connection, and every layer has them: `write_eof` (FIN; the other direction
 goes on), `close` (what was written arrives, then FIN), `linger` (the same, against a peer that is still
-sending), `reset` (RST) and `abort` (the system's choice, at once). A fault that has struck takes the
-first four away from what is above it; `abort` remains, for the server that stops.
+sending), `reset` (RST, at once or when all is sent) and `abort` (the system's choice, at once). A fault
+that has struck takes the first four away from what is above it; `abort` remains, for the server that stops.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import ssl
 import struct
+import sys
 from typing import Any
 
 from .faults import Fault
@@ -36,6 +38,12 @@ _LINGER = 1.0
 
 # SO_LINGER switched on with a time of zero: closing the socket sends RST in place of FIN.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+# How often, in seconds, to look whether all is sent. The system has no event for that.
+_LOOK_AGAIN = 0.001
+
+# Linux's name for the question (SIOCOUTQNSD).
+_HOW_MUCH_IS_UNSENT = 0x894B
 
 # One read from TLS, in bytes: the largest record.
 _RECORD = 16 * 1024
@@ -92,6 +100,10 @@ class Layer(asyncio.Transport, asyncio.Protocol):
         """Send RST. What the peer has not received by now it never will."""
         self.below.reset()
 
+    def reset_when_sent(self) -> None:
+        """Send RST when the peer's system has received all that is written."""
+        self.below.reset_when_sent()
+
     def abort(self) -> None:
         self.below.abort()
 
@@ -106,9 +118,6 @@ class Layer(asyncio.Transport, asyncio.Protocol):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.below.set_write_buffer_limits(high, low)
-
-    def get_write_buffer_size(self) -> int:
-        return self.below.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.below.get_extra_info(name, default)
@@ -171,12 +180,18 @@ class Wire(Layer):
         self.write_eof()
         self._lingering = True
         self._transport.resume_reading()  # how else to see the end?
-        self._deadline = asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
+        self._deadline = asyncio.get_running_loop().call_later(_LINGER, self._cut_off)
 
     def reset(self) -> None:
         if not self._transport.is_closing():
             self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
+
+    def reset_when_sent(self) -> None:
+        if self._is_unsent() and not self._transport.is_closing():
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.reset_when_sent)
+        else:
+            self.reset()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -194,11 +209,18 @@ class Wire(Layer):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._transport.set_write_buffer_limits(high, low)
 
-    def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)
+
+    def _cut_off(self) -> None:
+        if self._is_unsent():  # the client is slow, but it reads, or it will go
+            self._deadline = asyncio.get_running_loop().call_later(_LINGER, self._cut_off)
+        else:
+            self._transport.abort()
+
+    def _is_unsent(self) -> bool:
+        """Whether some of what was written waits on this side, because the peer's system has no room."""
+        return self._transport.get_write_buffer_size() > 0 or _unsent(self._socket()) > 0
 
     def _socket(self) -> socket.socket:
         sock: socket.socket = self._transport.get_extra_info("socket")
@@ -263,7 +285,10 @@ class TLS(Layer):
 
     def close(self) -> None:
         self._send_closing_message()
-        self.below.linger()  # the client may answer the closing message
+        if self._saw_eof:
+            self.below.close()
+        else:
+            self.below.linger()  # the client may answer the closing message
 
     def linger(self) -> None:
         self.close()
@@ -306,12 +331,6 @@ class Faulty(Layer):
         self.abort()  # a held connection, and the client has gone
         return True
 
-    def resume_writing(self) -> None:
-        if self._struck and self._fault.ending == "reset":
-            asyncio.get_running_loop().call_soon(self.below.reset)  # asyncio is not to be aborted in its midst
-        else:
-            super().resume_writing()
-
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._struck:
             return
@@ -344,12 +363,17 @@ class Faulty(Layer):
         if self._fault.ending == "close":
             self.below.linger()
         elif self._fault.ending == "reset":
-            if self.below.get_write_buffer_size():
-                self.below.set_write_buffer_limits(high=0)  # told when the system has taken the rest
-            else:
-                self.below.reset()
+            self.below.reset_when_sent()
         else:
             if self._fault.ending == "garbage":
                 self.below.write(self._fault.garbage)
             if self._saw_eof:  # it is gone, or as good as gone: it would never be seen to go
                 self.abort()
+
+
+def _unsent(sock: socket.socket) -> int:
+    """How many bytes of ours the system has not sent; 0 where it does not tell."""
+    if sys.platform != "linux" or sock.fileno() < 0:
+        return 0
+    answer = fcntl.ioctl(sock, _HOW_MUCH_IS_UNSENT, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)

@@ -97,6 +97,8 @@ class Service(ABC):
     """A server in a thread: the part of `ChatServer` and the proxies that is the same."""
 
     def __init__(self, *, host: str, port: int, ssl_context: ssl.SSLContext | None = None) -> None:
+        if ssl_context is not None and ssl_context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+            raise ValueError("ssl_context is a client's; make one with ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)")
         self._wanted = (host, port)
         self._ssl_context = ssl_context
         self._lifecycle = threading.Lock()  # held while starting or stopping

@@ -29,8 +29,8 @@ class Fault:
 
     close: FIN, as soon as these bytes are sent. What the client still sends is thrown away until it ends,
     too, or a second has passed. Over TLS the closing message goes before, but not with `raw`.
-    reset: RST, as soon as the system has taken these bytes. (What the client's own system has no room for,
-    because the client does not read, is lost. That is what RST does.)
+    reset: RST, as soon as the client's system has received these bytes (on Linux; elsewhere, when ours has
+    taken them, and then it may lose some). A client that is slow to read gets them before it hears of RST.
     stall: nothing more is sent, and the connection is held until the client ends it or the server stops.
     What the client sends is still read and handed on.
     garbage: `garbage` is sent in place of the first byte beyond, at the time when that would have been
