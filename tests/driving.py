@@ -19,7 +19,7 @@ import anyio.lowlevel
 import trio
 
 from deltawire import AsyncClient, Client, RetryPolicy
-from deltawire.testing import Answer, ChatServer, ProxyServer
+from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
 
 # ``run(main, *arguments)``: the result of an async function.
 Run = Callable[..., Any]
@@ -42,11 +42,23 @@ class Route(NamedTuple):
     server: ChatServer
     proxy: ProxyServer | None
     trusting: ssl.SSLContext
+    socks: SocksServer | None = None
+
+    @property
+    def between(self) -> ProxyServer | SocksServer | None:
+        """The proxy, of whichever kind."""
+        return self.proxy or self.socks
+
+    @property
+    def proxies(self) -> str | None:
+        """The URL of the proxy, with its password."""
+        if self.socks is not None and "socks5h" in self.name:
+            return self.socks.remote_url
+        return None if self.between is None else self.between.url
 
     def options(self, **more: Any) -> dict[str, Any]:
         """The arguments of a client that takes it."""
-        proxies = None if self.proxy is None else self.proxy.url
-        return {"base_url": self.server.url, "proxies": proxies, "verify": self.trusting, **more}
+        return {"base_url": self.server.url, "proxies": self.proxies, "verify": self.trusting, **more}
 
 
 @dataclass
@@ -142,6 +154,10 @@ class Peer:
         self._thread = threading.Thread(target=self._serve, name="raw peer")
         self.heard = threading.Event()
         """Set when the first bytes have come."""
+        self.first = b""
+        """These bytes."""
+        self.clients: list[str] = []
+        """From which addresses the connections came."""
         self.gone = threading.Event()
         """Set when the other end has closed."""
         self.port: int = self._listener.getsockname()[1]
@@ -150,17 +166,19 @@ class Peer:
     def _serve(self) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, address = self._listener.accept()
             except OSError:
                 return
             self.connections += 1
+            self.clients.append(address[0])
             with connection, contextlib.suppress(OSError):
                 self._speak(connection)
             self.gone.set()
 
     def _speak(self, connection: socket.socket) -> None:
         connection.settimeout(5)
-        if not connection.recv(65536):
+        self.first = connection.recv(65536)
+        if not self.first:
             return
         self.heard.set()
         connection.sendall(self._words)
@@ -179,6 +197,47 @@ class Peer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
+
+
+@contextlib.contextmanager
+def unix_socket(path: str, port: int) -> Iterator[None]:
+    """A Unix domain socket that leads to a port of this machine."""
+    threads: list[threading.Thread] = []
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for each, way in ((source, socket.SHUT_RD), (sink, socket.SHUT_WR)):
+            with contextlib.suppress(OSError):
+                each.shutdown(way)
+
+    def connect(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            back = threading.Thread(target=pump, args=(server, client), name="unix socket, back")
+            back.start()
+            pump(client, server)
+            back.join()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threads.append(threading.Thread(target=connect, args=(client,), name="unix socket"))
+                threads[-1].start()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        threads.append(threading.Thread(target=serve, name="unix socket, listener"))
+        threads[0].start()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(2)
 
 
 def free_port() -> int:
