@@ -54,7 +54,7 @@ _REPLIES: dict[int, tuple[str, bool]] = {
     1: ("reports a general failure: see its log, or try again later", True),
     2: ("does not allow this by its rules: ask who runs it, or do without it for this host (NO_PROXY)", False),
     3: ("can't reach the network: is the address right, and has the proxy a way there (IPv6?)", True),
-    4: ("can't reach the host: is its name right, and does it run? (socks5h:// lets the proxy resolve names)", True),
+    4: ("can't reach the host: is its name right, and does it run?", True),
     5: ("says that the host refused the connection: is the server running, and is its port right?", True),
     6: ("says that the connection took too long (TTL expired): try again later", True),
     7: ("does not support CONNECT: use another proxy", False),
