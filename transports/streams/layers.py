@@ -80,7 +80,7 @@ class TLS:
                 part = self.object.read(_RECORD)
                 if part:
                     parts.append(part)
-                    if not self._incoming.pending and not self.object.pending():
+                    if not (self._incoming.pending or self._incoming.eof or self.object.pending()):
                         break
                 else:
                     self.over = True
