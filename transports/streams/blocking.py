@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Any
 
-from .layers import READ, Expired, Layers, Selector, is_readable, set_options
+from .layers import READ, Expired, Layers, Selector, closed_here, set_options
 
 # poll() counts milliseconds in 32 bits.
 _LONGEST_WAIT = 1e6
@@ -24,49 +24,73 @@ class BlockingStream(Layers):
         sock.setblocking(False)
         self._socket = sock
         self._readable: Any = None
+        self._reading = False
+        self._writing = False
 
     def read(self, max_bytes: int = READ, timeout: float | None = None) -> bytes:
         """At least a byte, or b"" when the peer has ended."""
-        data = self._ready()
-        until = self._until(timeout)
-        while data is None:
-            if time.monotonic() >= until:
-                raise Expired
-            try:
-                data = self._socket.recv(max_bytes)
-            except BlockingIOError:
-                self._wait_readable(until)
-                continue
-            if data:
-                self.silent = False
-            if self.tls:
-                data = self._decrypted(data)
-        return data
+        self._reading = True
+        try:
+            data = self._ready()
+            until = self._until(timeout)
+            while data is None:
+                if time.monotonic() >= until:
+                    until = self._later(until)
+                try:
+                    data = self._socket.recv(max_bytes)
+                except BlockingIOError:
+                    self._wait_readable(until)
+                    continue
+                if data:
+                    self.silent = False
+                elif self.closed:
+                    raise closed_here()
+                if self.tls:
+                    data = self._decrypted(data)
+            return data
+        finally:
+            self._reading = False
+            if self.closed:
+                self._close()
 
     def write(self, data: bytes, timeout: float | None = None) -> None:
         """Send all of it."""
-        view = memoryview(self._encrypted(data) if self.tls else data)
-        until = self._until(timeout)
-        while view:
-            try:
-                view = view[self._socket.send(view) :]
-            except BlockingIOError:
-                with Selector() as selector:
-                    selector.register(self._socket, selectors.EVENT_WRITE)
-                    _wait(selector, until)
+        self._writing = True
+        try:
+            if self.closed:
+                raise closed_here()
+            view = memoryview(self._encrypted(data) if self.tls else data)
+            until = self._until(timeout)
+            while view:
+                if time.monotonic() >= until:
+                    until = self._later(until)
+                try:
+                    view = view[self._socket.send(view) :]
+                except BlockingIOError:
+                    with Selector() as selector:
+                        selector.register(self._socket, selectors.EVENT_WRITE)
+                        _wait(selector, until)
+        finally:
+            self._writing = False
+            if self.closed:
+                self._close()
 
     def abort(self) -> None:
         """End now. Whoever reads or writes, in whatever thread, gets an `OSError`. Idempotent."""
         self.closed = True
-        # Closing alone would not wake a thread that waits.
+        # Wakes a thread that waits, which closing would not.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        self._close()
+
+    def _close(self) -> None:
+        # Not under a thread that is about to read or write: the next socket in the process gets the same number, and
+        # it would be that one's bytes. The last to leave closes.
+        if not self._reading and not self._writing:
+            self._socket.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks for. "is_readable": a connection that should be silent is not."""
-        if info == "is_readable":
-            return self.closed or is_readable(self._socket)
+        """What httpcore asks for."""
         return self._extra(info, self._socket)
 
     def _wait_readable(self, until: float) -> None:
@@ -77,9 +101,8 @@ class BlockingStream(Layers):
 
 
 def _wait(selector: Any, until: float) -> None:
-    while not selector.select(min(until - time.monotonic(), _LONGEST_WAIT)):
-        if time.monotonic() >= until:
-            raise Expired
+    """Until there is something to do, or to look at the time."""
+    selector.select(min(until - time.monotonic(), _LONGEST_WAIT))
 
 
 def connect(host: str, port: int, deadline: float, local_address: str | None = None) -> BlockingStream:
@@ -108,7 +131,11 @@ def connect(host: str, port: int, deadline: float, local_address: str | None = N
         except BaseException:
             _close(sock)
             raise
-    raise error
+    try:
+        raise error
+    finally:
+        # Its traceback knows this frame.
+        del error
 
 
 def connect_unix(path: str, deadline: float) -> BlockingStream:

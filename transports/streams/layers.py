@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import selectors
 import socket
@@ -23,6 +24,10 @@ Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
 HAS_UNIX_SOCKETS = hasattr(socket, "AF_UNIX")
 
 
+# As `socket.getaddrinfo` gives them.
+Address = tuple[int, int, int, str, Any]
+
+
 class Expired(Exception):
     """The stream's deadline has passed."""
 
@@ -40,7 +45,8 @@ class TLS:
         self._outgoing = ssl.MemoryBIO()
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self.over = False
-        """Whether the peer has ended its direction."""
+        """Whether nothing more comes: the peer has ended its direction, or broken the rules."""
+        self._error: ssl.SSLError | None = None
 
     def handshake(self) -> bool:
         """Go on with the handshake; whether it is complete. Raises `ssl.SSLError`."""
@@ -74,7 +80,7 @@ class TLS:
                 part = self.object.read(_RECORD)
                 if part:
                     parts.append(part)
-                    if not self._incoming.pending and not self.object.pending():
+                    if not (self._incoming.pending or self._incoming.eof or self.object.pending()):
                         break
                 else:
                     self.over = True
@@ -83,8 +89,13 @@ class TLS:
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             # Many servers end without a close_notify. Whether the reply was whole, its own framing tells.
             self.over = True
+        except ssl.SSLError as error:
+            self.over, self._error = True, error
         if parts:
+            # Whatever went wrong behind them.
             return parts[0] if len(parts) == 1 else b"".join(parts)
+        if self._error is not None:
+            raise self._error
         return b"" if self.over else None
 
 
@@ -108,22 +119,35 @@ class Layers:
     def _until(self, timeout: float | None) -> float:
         return after(timeout) if self.shared else self.deadline
 
+    def _later(self, until: float) -> float:
+        """This time has come: the deadline, if it was put off meanwhile. Raises `Expired` if not."""
+        if self.shared or self.deadline <= until:
+            raise Expired
+        return self.deadline
+
     def _ready(self) -> bytes | None:
         """What can be read without asking the socket; b"" for the end, None for nothing."""
+        if self.closed:
+            raise closed_here()
         if self.early:
             data, self.early = self.early, b""
             return data
-        return b"" if self.tls and self.tls[-1].over else None
+        return self.tls[-1].decrypt() if self.tls and self.tls[-1].over else None
 
     def _decrypted(self, data: bytes) -> bytes | None:
         """The socket's bytes as the user sees them; b"" is the end, None: they are not enough."""
         plain: bytes | None = data
+        over = not data
         for layer in self.tls:
-            assert plain is not None
-            layer.feed(plain)
+            if plain:
+                layer.feed(plain)
+            if over:
+                layer.feed(b"")
             plain = layer.decrypt()
             if plain is None:
                 return None
+            # The end may have come together with the last bytes before it.
+            over = layer.over
         return plain
 
     def _encrypted(self, data: bytes) -> bytes:
@@ -133,14 +157,17 @@ class Layers:
         return data
 
     def secured(self, layer: TLS) -> None:
-        """This layer's handshake is complete."""
+        """This layer's handshake is complete. Raises `ssl.SSLError`."""
         self.tls = (*self.tls, layer)
-        # It may have come together with the last bytes of the handshake.
+        # They may have come together with the last bytes of the handshake.
         self.early = layer.decrypt() or b""
         self.shared = layer.object.selected_alpn_protocol() == "h2"
 
     def _extra(self, name: str, sock: Any) -> object:
-        """What httpcore calls extra info."""
+        """What httpcore calls extra info. "is_readable": a connection that should be silent is not."""
+        if name == "is_readable":
+            # A server may end TLS, and leave the socket open.
+            return self.closed or bool(self.early) or bool(self.tls and self.tls[-1].over) or is_readable(sock)
         if name == "ssl_object":
             return self.tls[-1].object if self.tls else None
         if name == "socket":
@@ -155,8 +182,17 @@ class Layers:
 def is_readable(sock: Any) -> bool:
     """Whether a read would not wait: something has come, or the end."""
     with Selector() as selector:
-        selector.register(sock, selectors.EVENT_READ)
+        try:
+            selector.register(sock, selectors.EVENT_READ)
+        except ValueError:
+            # Another thread has closed it.
+            return True
         return bool(selector.select(0))
+
+
+def closed_here() -> OSError:
+    """For whoever uses a stream that was ended at this end."""
+    return ConnectionAbortedError("the connection is closed")
 
 
 def is_ip_address(host: str) -> bool:
@@ -168,6 +204,14 @@ def is_ip_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def interleaved(addresses: list[Address]) -> list[Address]:
+    """In their order, but with the families by turns (RFC 8305 section 4): one of them may lead nowhere."""
+    families: dict[int, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    return [address for turn in itertools.zip_longest(*families.values()) for address in turn if address is not None]
 
 
 def set_options(sock: Any) -> None:

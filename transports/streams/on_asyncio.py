@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .layers import READ, Expired, Layers, is_ip_address, is_readable, set_options
+from .layers import READ, Layers, closed_here, set_options
+
+if TYPE_CHECKING:
+    from .layers import Address
 
 # As much may wait to be read before the peer is held up.
 _HIGH_WATER = 256 * 1024
-
-# How long an address may take before the next one is tried beside it: RFC 8305 section 8 says 250 ms.
-_ATTEMPT_DELAY = 0.25
 
 
 class _Wait:
@@ -25,13 +25,13 @@ class _Wait:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._future: asyncio.Future[bool] | None = None
+        self._future: asyncio.Future[None] | None = None
         self._until = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
-    def begin(self, until: float) -> asyncio.Future[bool]:
-        """A future: True with the event, False at the deadline."""
+    def begin(self, until: float) -> asyncio.Future[None]:
+        """A future, done with the event or at the deadline."""
         self._until = until
         self._future = future = self._loop.create_future()
         if until < self._timer_at:
@@ -41,7 +41,7 @@ class _Wait:
     def wake(self) -> None:
         """The event has come."""
         if self._future is not None and not self._future.done():
-            self._future.set_result(True)
+            self._future.set_result(None)
 
     def stop(self) -> None:
         """There will be no further wait."""
@@ -60,7 +60,7 @@ class _Wait:
         if self._future is None or self._future.done():
             return
         if time.monotonic() >= self._until:
-            self._future.set_result(False)
+            self._future.set_result(None)
         elif self._until != math.inf:
             self._set_timer(self._until)
 
@@ -132,32 +132,32 @@ class AsyncioStream(Layers, asyncio.Protocol):
         until = self._until(timeout)
         while data is None:
             if time.monotonic() >= until:
-                raise Expired
+                until = self._later(until)
             if self._received:
                 data = self._take()
-            elif self._ended and not self.closed:
-                data = b""
             elif self._lost is not None:
                 raise self._lost
-            elif await self._reading.begin(until):
-                continue
+            elif self._ended:
+                data = b""
             else:
-                raise Expired
+                await self._reading.begin(until)
+                continue
             if self.tls:
                 data = self._decrypted(data)
         return data
 
     async def write(self, data: bytes, timeout: float | None = None) -> None:
         """Send all of it, but for what the system and asyncio hold ready to be sent."""
+        until = self._may_write(self._until(timeout))
+        self._transport.write(self._encrypted(data))
+        while self._full:
+            await self._writing.begin(until)
+            until = self._may_write(until)
+
+    def _may_write(self, until: float) -> float:
         if self._lost is not None:
             raise self._lost
-        self._transport.write(self._encrypted(data))
-        until = self._until(timeout)
-        while self._full:
-            if not await self._writing.begin(until):
-                raise Expired
-            if self._lost is not None:
-                raise self._lost
+        return self._later(until) if time.monotonic() >= until else until
 
     def abort(self) -> None:
         """End now. Whoever reads or writes gets an `OSError`. Idempotent; to be called by the loop's thread."""
@@ -165,7 +165,7 @@ class AsyncioStream(Layers, asyncio.Protocol):
             return
         self.closed = True
         if self._lost is None:
-            self._lost = ConnectionAbortedError("the connection is closed")
+            self._lost = closed_here()
         self._received.clear()
         self._transport.abort()
         self._reading.wake()
@@ -179,10 +179,9 @@ class AsyncioStream(Layers, asyncio.Protocol):
 
     def get_extra_info(self, info: str) -> Any:
         """As `BlockingStream.get_extra_info`."""
-        sock = self._transport.get_extra_info("socket")
-        if info == "is_readable":
-            return self._lost is not None or self._ended or bool(self._received) or is_readable(sock)
-        return self._extra(info, sock)
+        if info == "is_readable" and (self._lost is not None or self._ended or self._received):
+            return True
+        return self._extra(info, self._transport.get_extra_info("socket"))
 
     def _take(self) -> bytes:
         received = self._received
@@ -195,14 +194,15 @@ class AsyncioStream(Layers, asyncio.Protocol):
         return data
 
 
-async def connect(host: str, port: int, deadline: float, local_address: str | None = None) -> AsyncioStream:
-    """Connect by TCP; a name's addresses with happy eyeballs (RFC 8305). Raises `OSError`."""
+async def connect(address: Address, deadline: float, local_address: str | None = None) -> AsyncioStream:
+    """Connect by TCP. Raises `OSError`."""
+    family, _, _, _, (host, port, *_) = address
     _, stream = await asyncio.get_running_loop().create_connection(
         lambda: AsyncioStream(deadline),
         host,
         port,
+        family=family,
         local_addr=None if local_address is None else (local_address, 0),
-        happy_eyeballs_delay=None if is_ip_address(host) else _ATTEMPT_DELAY,
     )
     return stream
 

@@ -123,20 +123,22 @@ def _tunnel(stream: BlockingStream, host: str, port: int, proxy: Proxy) -> bytes
 
 def secure(stream: BlockingStream, context: ssl.SSLContext, hostname: str | None) -> None:
     """Lay TLS over a stream, which is closed if that fails. Raises `OSError`, `Expired`."""
-    layer = TLS(context, hostname)
     try:
-        while not layer.handshake():
-            stream.write(layer.outgoing())
-            layer.feed(stream.read())
-        stream.write(layer.outgoing())
-    except BaseException as error:
-        with contextlib.suppress(OSError, Expired):
-            if isinstance(error, ssl.SSLError):
-                # The alert that tells the peer why.
+        layer = TLS(context, hostname)
+        try:
+            while not layer.handshake():
                 stream.write(layer.outgoing())
+                layer.feed(stream.read())
+            stream.write(layer.outgoing())
+            stream.secured(layer)
+        except ssl.SSLError:
+            # The alert that tells the peer why.
+            with contextlib.suppress(OSError, Expired):
+                stream.write(layer.outgoing())
+            raise
+    except BaseException:
         stream.abort()
         raise
-    stream.secured(layer)
 
 
 # Async
@@ -183,6 +185,7 @@ async def _aconnect(way: Way, host: str, port: int, deadline: float) -> AsyncStr
     import anyio
 
     from .._lifetime import running_trio
+    from .racing import addresses, first_of
 
     if running_trio() is not None:
         from . import on_trio as here
@@ -191,7 +194,9 @@ async def _aconnect(way: Way, host: str, port: int, deadline: float) -> AsyncStr
     with anyio.move_on_after(_left(deadline)):
         if way.uds is not None:
             return await here.connect_unix(way.uds, deadline)
-        return await here.connect(host, port, deadline, way.local_address)
+        return await first_of(
+            await addresses(host, port), lambda address: here.connect(address, deadline, way.local_address)
+        )
     raise Expired
 
 
@@ -211,22 +216,21 @@ async def _atunnel(stream: AsyncStream, host: str, port: int, proxy: Proxy) -> b
 
 async def asecure(stream: AsyncStream, context: ssl.SSLContext, hostname: str | None) -> None:
     """As `secure`."""
-    layer = TLS(context, hostname)
     try:
-        while not layer.handshake():
-            await stream.write(layer.outgoing())
-            layer.feed(await stream.read())
-        await stream.write(layer.outgoing())
-    except BaseException as error:
+        layer = TLS(context, hostname)
         try:
-            if isinstance(error, ssl.SSLError):
+            while not layer.handshake():
                 await stream.write(layer.outgoing())
-        except (OSError, Expired):
-            pass
-        finally:
-            stream.abort()
+                layer.feed(await stream.read())
+            await stream.write(layer.outgoing())
+            stream.secured(layer)
+        except ssl.SSLError:
+            with contextlib.suppress(OSError, Expired):
+                await stream.write(layer.outgoing())
+            raise
+    except BaseException:
+        stream.abort()
         raise
-    stream.secured(layer)
 
 
 # What went wrong
@@ -238,8 +242,8 @@ def _saying(waiting_for: str, failed: Callable[[Exception], TransportError]) -> 
         yield
     except Expired:
         raise Expired(waiting_for) from None
-    # UnicodeError: a name that none can be (an empty label, one of more than 63 characters).
-    except (OSError, UnicodeError) as error:
+    # ValueError: a name that none can be (an empty label, one of more than 63 characters).
+    except (OSError, ValueError) as error:
         raise failed(error) from error
 
 
