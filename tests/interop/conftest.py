@@ -13,7 +13,7 @@ import interop_servers
 import pytest
 import trustme
 from interop_calls import FLAVOURS
-from interop_proxies import PROXIES, ProxyProgram, Route, StartProxy, owner, part_of, start
+from interop_proxies import PROXIES, PROXYS_NAME, ProxyProgram, Route, StartProxy, owner, part_of, start
 from interop_servers import (
     Authority,
     Server,
@@ -128,7 +128,7 @@ def route(request: pytest.FixtureRequest, proxies: Callable[[str], ProxyProgram]
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     directory = tmp_path_factory.mktemp("tls")
     ca = trustme.CA()
-    certificate = ca.issue_cert("127.0.0.1", "::1", "localhost")
+    certificate = ca.issue_cert("127.0.0.1", "::1", "localhost", PROXYS_NAME)
     ca.cert_pem.write_to_path(str(directory / "ca.pem"))
     certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
     for number, blob in enumerate(certificate.cert_chain_pems):

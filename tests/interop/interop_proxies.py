@@ -21,10 +21,7 @@ USER = "alice"
 PASSWORD = "s3cret: @/%#é"
 TINY_PASSWORD = "s3cret.-_"
 # The same as crypt(3) has it, for dante: openssl passwd -6 -salt deltawire 's3cret: @/%#é'
-CRYPTED = (
-    "$6$deltawire$"
-    "q2iuu1cdRaUOucx3yixSamRrYoYhuYmFLjsaXjiZm5EGKmz57X8hKazlVRLC9hiDsEy8K9x7nZOyJLVd/imwd1"
-)
+CRYPTED = "$6$deltawire$q2iuu1cdRaUOucx3yixSamRrYoYhuYmFLjsaXjiZm5EGKmz57X8hKazlVRLC9hiDsEy8K9x7nZOyJLVd/imwd1"
 # A name that dante can look up, and nobody else.
 PROXYS_NAME = "known-to-the-proxy.example"
 SQUID_HELPERS = ("/usr/lib/squid", "/usr/lib64/squid", "/usr/libexec/squid")
@@ -210,9 +207,7 @@ socks pass {{ from: 0/0 to: 0/0 log: error connect disconnect }}
     return in_two("dante", "socks5h", servers, forbidden=forbidden), servers
 
 
-def in_two(
-    name: str, scheme: str, servers: list[Server], password: str = PASSWORD, forbidden: int = 0
-) -> ProxyProgram:
+def in_two(name: str, scheme: str, servers: list[Server], password: str = PASSWORD, forbidden: int = 0) -> ProxyProgram:
     """A proxy that runs twice, open and locked."""
     ports = servers[0].port, servers[1].port
     return proxy_program(name, scheme, ports, [server.log for server in servers], password, forbidden)

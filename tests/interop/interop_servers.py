@@ -26,6 +26,7 @@ _TAIL = 12_000
 
 KEY = "sk-interop"
 
+
 def _has_ipv6() -> bool:
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
         return True

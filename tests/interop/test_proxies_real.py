@@ -249,9 +249,7 @@ def test_no_server_behind_the_proxy(flavour: str, proxy: ProxyProgram, authority
 
 def test_an_untrusted_certificate(flavour: str, proxy: ProxyProgram, authority: Authority) -> None:
     with ChatServer(ssl_context=stranger()) as server:
-        told = ask(
-            flavour, Ask(), base_url=server.url, proxies=proxy.locked, verify=authority.ca, max_retries=2
-        )
+        told = ask(flavour, Ask(), base_url=server.url, proxies=proxy.locked, verify=authority.ca, max_retries=2)
         error = only(told.error, ConnectError)
         assert isinstance(error, ConnectError)
         assert not error.transient
