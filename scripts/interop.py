@@ -5,9 +5,11 @@
     python scripts/interop.py --setup-only             only the set-up
     python scripts/interop.py -- -x -k break           the rest goes to pytest
 
-Needs nothing but Python, Debian (or Ubuntu) and the network. squid and tinyproxy come from apt (by root; others are
-told what to install); the rest goes into virtual environments under ``.interop/`` in the checkout, one each, so that
-their pins don't collide. llama-cpp-python is built from source, in about six minutes on two cores, and the wheel is
+Needs nothing but Python, Debian (or Ubuntu) and the network. The proxies come from apt (by root; others are told what
+to install): squid and tinyproxy, of HTTP; microsocks and dante, of SOCKS, with nss_wrapper, by which dante knows users
+that the machine does not. The tests run them by themselves, as children; no service of the machine is needed, nor
+touched. The rest goes into virtual environments under ``.interop/`` in the checkout, one each, so that their pins
+don't collide. llama-cpp-python is built from source, in about six minutes on two cores, and the wheel is
 kept in ``$DELTAWIRE_INTEROP_CACHE``, by default ``~/.cache/deltawire-interop``. What is there is not done again.
 The exit status is pytest's, or 1 when something can't be installed: no part is ever left out in silence.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import hashlib
 import importlib.util
 import os
@@ -29,7 +32,15 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".interop"
-PARTS = ("squid", "tinyproxy", "llama", "litellm", "http2")
+PARTS = ("squid", "tinyproxy", "microsocks", "dante", "llama", "litellm", "http2")
+
+# Of each proxy: its Debian package, and its command.
+PROXIES = {
+    "squid": ("squid", "squid"),
+    "tinyproxy": ("tinyproxy", "tinyproxy"),
+    "microsocks": ("microsocks", "microsocks"),
+    "dante": ("dante-server", "danted"),
+}
 
 # What is tested against. Raise the versions on purpose, and look at what the tests say.
 LLAMA = "llama-cpp-python"
@@ -40,7 +51,10 @@ LITELLM_REQUIREMENTS = ["litellm[proxy]==1.106.2"]
 # Seconds. None of them is near what the step takes, even on a slow machine.
 APT_TIME, PIP_TIME, BUILD_TIME, PYTEST_TIME, STOP_TIME = 600, 1200, 3600, 1200, 60
 
-SBIN = ("/usr/sbin", "/usr/local/sbin")  # where Debian keeps squid, and not on everybody's PATH
+SBIN = ("/usr/sbin", "/usr/local/sbin")  # where Debian keeps some of them, and not on everybody's PATH
+
+# Shows a program users of our own. Debian has one such library an architecture, others have one folder.
+NSS_WRAPPER = ("/usr/lib/*/libnss_wrapper.so", "/usr/lib*/libnss_wrapper.so", "/usr/local/lib/libnss_wrapper.so")
 
 
 class Failure(Exception):
@@ -87,9 +101,11 @@ def set_up(chosen: list[str]) -> dict[str, str]:
     HOME.mkdir(exist_ok=True)
     debian(chosen)
     found = {"DELTAWIRE_INTEROP": ",".join(chosen)}
-    for proxy in ("squid", "tinyproxy"):
+    for proxy, (_, command) in PROXIES.items():
         if proxy in chosen:
-            found[f"DELTAWIRE_INTEROP_{proxy.upper()}"] = str(which(proxy))
+            found[f"DELTAWIRE_INTEROP_{proxy.upper()}"] = str(which(command))
+    if "dante" in chosen:
+        found["DELTAWIRE_INTEROP_NSS_WRAPPER"] = str(nss_wrapper())
     project = (ROOT / "pyproject.toml").read_bytes()
     found["DELTAWIRE_INTEROP_PYTHON"] = str(environment("main", ["-e", f"{ROOT}[test]"], digest=project))
     if "llama" in chosen:
@@ -106,9 +122,26 @@ def which(command: str) -> str | None:
     return shutil.which(command) or shutil.which(command, path=os.pathsep.join(SBIN))
 
 
+def nss_wrapper() -> str | None:
+    found = [path for pattern in NSS_WRAPPER for path in sorted(glob.glob(pattern))]
+    return found[0] if found else None
+
+
+def proxies_missing(chosen: list[str]) -> dict[str, str]:
+    """By Debian package: what the chosen proxies lack."""
+    missing = {
+        package: f"{command} (on PATH, or in {' or '.join(SBIN)})"
+        for proxy, (package, command) in PROXIES.items()
+        if proxy in chosen and not which(command)
+    }
+    if "dante" in chosen and nss_wrapper() is None:
+        missing["libnss-wrapper"] = f"libnss_wrapper.so (in {' or '.join(NSS_WRAPPER)})"
+    return missing
+
+
 def debian(chosen: list[str]) -> None:
-    """The Debian packages of the chosen parts, if their commands are missing."""
-    missing: list[str] = [proxy for proxy in ("squid", "tinyproxy") if proxy in chosen and not which(proxy)]
+    """The Debian packages of the chosen parts, if what they are for is missing."""
+    missing = [*proxies_missing(chosen)]
     if importlib.util.find_spec("ensurepip") is None:
         missing.append("python3-venv")
     if "llama" in chosen and not cached_wheel() and not which("c++"):
@@ -123,9 +156,8 @@ def debian(chosen: list[str]) -> None:
     settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     step("apt-update", "reading Debian's package lists", ["apt-get", "update"], APT_TIME, settings)
     step("apt-install", f"installing {', '.join(missing)} from Debian", install, APT_TIME, settings)
-    for proxy in ("squid", "tinyproxy"):
-        if proxy in missing and not which(proxy):
-            raise Failure(f"{proxy}: apt-get installed its package, but the command is not on PATH nor in {SBIN}")
+    for package, what in proxies_missing(chosen).items():
+        raise Failure(f"{what}: apt-get installed {package}, but it is not where it should be")
 
 
 # Virtual environments

@@ -13,7 +13,7 @@ import interop_servers
 import pytest
 import trustme
 from interop_calls import FLAVOURS
-from interop_proxies import PROXIES, ProxyProgram, Route, StartProxy, squid, tinyproxy
+from interop_proxies import PROXIES, PROXYS_NAME, ProxyProgram, Route, StartProxy, owner, part_of, start
 from interop_servers import (
     Authority,
     Server,
@@ -40,10 +40,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("flavour", FLAVOURS)
     if "route" in metafunc.fixturenames:
         ways: list[Any] = ["direct"]
-        ways += [pytest.param(proxy, marks=pytest.mark.interop(proxy)) for proxy in PROXIES]
+        # A module may choose among the proxies.
+        proxies = getattr(metafunc.module, "ROUTES", PROXIES)
+        ways += [pytest.param(proxy, marks=pytest.mark.interop(part_of(proxy))) for proxy in proxies]
         metafunc.parametrize("route", ways, indirect=True)
     if "proxy" in metafunc.fixturenames:
-        named = [pytest.param(proxy, marks=pytest.mark.interop(proxy)) for proxy in PROXIES]
+        named = [pytest.param(proxy, marks=pytest.mark.interop(part_of(proxy))) for proxy in PROXIES]
         metafunc.parametrize("proxy", named, indirect=True)
 
 
@@ -75,18 +77,17 @@ SIZES = pytest.StashKey[dict[Server, int]]()
 
 
 @pytest.fixture(scope="session")
-def start_proxy() -> Iterator[StartProxy]:
+def start_proxy(authority: Authority) -> Iterator[StartProxy]:
     """Starts a proxy program; whoever calls it may stop it, else it ends with the session."""
     with contextlib.ExitStack() as stack:
 
-        def start(name: str) -> tuple[ProxyProgram, list[Server]]:
-            directory = stack.enter_context(open_directory("proxy" if name == "squid" else None))
-            program, servers = (squid if name == "squid" else tinyproxy)(directory)
+        def start_one(name: str) -> tuple[ProxyProgram, list[Server]]:
+            program, servers = start(name, stack.enter_context(open_directory(owner(name))), authority)
             for server in servers:
                 stack.callback(server.stop)
             return program, servers
 
-        yield start
+        yield start_one
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +128,7 @@ def route(request: pytest.FixtureRequest, proxies: Callable[[str], ProxyProgram]
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     directory = tmp_path_factory.mktemp("tls")
     ca = trustme.CA()
-    certificate = ca.issue_cert("127.0.0.1", "localhost")
+    certificate = ca.issue_cert("127.0.0.1", "::1", "localhost", PROXYS_NAME)
     ca.cert_pem.write_to_path(str(directory / "ca.pem"))
     certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
     for number, blob in enumerate(certificate.cert_chain_pems):

@@ -76,6 +76,8 @@ class Told:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Of a stream."""
     error: DeltawireError | None = None
+    seconds: float = 0.0
+    """How long all of it took."""
 
     def good(self) -> ChatCompletion:
         """The completion of a call that must not have failed."""
@@ -105,6 +107,17 @@ class Talk:
     """Connections in use when all was over."""
     idle: int
     """Connections kept."""
+
+
+def only(error: DeltawireError | None, kind: type[DeltawireError]) -> DeltawireError:
+    """The error, if it is of that kind and keeps its secrets."""
+    assert error is not None, "no error"
+    if type(error) is not kind:
+        raise error
+    shown = f"{error} {error!r} {error.__dict__}"
+    assert "s3cret" not in shown
+    assert "sk-interop" not in shown
+    return error
 
 
 def ask(flavour: str, one: Ask, **client: Any) -> Told:
@@ -138,7 +151,7 @@ def _converse(asks: list[Ask], together: bool, options: dict[str, Any]) -> Talk:
 
 
 def _ask(client: Client, one: Ask) -> Told:
-    told = Told()
+    told, started = Told(), time.monotonic()
     try:
         if one.models:
             told.models = [model.id for model in client.models.list(**one.options)]
@@ -155,6 +168,7 @@ def _ask(client: Client, one: Ask) -> Told:
             told.completion = accumulate(told.chunks)
     except DeltawireError as error:
         told.error = error.with_traceback(None)
+    told.seconds = time.monotonic() - started
     return told
 
 
@@ -188,7 +202,7 @@ async def _aconverse(asks: list[Ask], together: bool, options: dict[str, Any]) -
 
 
 async def _aask(client: AsyncClient, one: Ask) -> Told:
-    told = Told()
+    told, started = Told(), time.monotonic()
     try:
         if one.models:
             told.models = [model.id for model in await client.models.list(**one.options)]
@@ -205,6 +219,7 @@ async def _aask(client: AsyncClient, one: Ask) -> Told:
             told.completion = accumulate(told.chunks)
     except DeltawireError as error:
         told.error = error.with_traceback(None)
+    told.seconds = time.monotonic() - started
     return told
 
 

@@ -26,6 +26,16 @@ _TAIL = 12_000
 
 KEY = "sk-interop"
 
+
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+HAS_IPV6 = _has_ipv6()
+"""Whether this machine has ::1."""
+
 running: list[Server] = []
 """The servers that run now, for the report of a failure."""
 
@@ -86,14 +96,16 @@ class Server:
             time.sleep(0.02)
         raise RuntimeError(f"{self.name} does not accept connections after {START_TIME:.0f} s:\n{self.tail()}")
 
-    def stop(self) -> None:
-        """Stop the program and wait until it has ended. Idempotent."""
+    def stop(self, *, hard: bool = False) -> None:
+        """Stop the program (``hard``: kill it) and wait until it has ended. Idempotent."""
         leash, self._leash = self._leash, None
         if leash is None:
             return
         if self in running:
             running.remove(self)
         assert leash.stdin is not None
+        if hard:
+            leash.stdin.write(b"!")
         leash.stdin.close()
         try:
             leash.wait(STOP_TIME)
@@ -128,6 +140,27 @@ def free_port() -> int:
     raise RuntimeError("no free port on 127.0.0.1 from 20000 to 32000")
 
 
+def closed_port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[int]:
+    """A port that takes no further connection and refuses none: connecting to it takes for ever."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
 @contextlib.contextmanager
 def open_directory(owner: str | None = None) -> Iterator[Path]:
     """A new directory for a program that gives up root's rights: pytest's own are closed to all but their user."""
@@ -141,7 +174,7 @@ def open_directory(owner: str | None = None) -> Iterator[Path]:
 
 @dataclass
 class Authority:
-    """A certificate authority of our own, and a certificate for 127.0.0.1 and localhost."""
+    """A certificate authority of our own, and a certificate for 127.0.0.1, ::1 and localhost."""
 
     context: ssl.SSLContext
     """For a server."""

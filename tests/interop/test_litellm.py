@@ -15,6 +15,9 @@ from deltawire import APIStatusError, BadRequestError, InternalServerError, NotF
 
 pytestmark = pytest.mark.interop("litellm")
 
+# A server that is slow enough without all of them.
+ROUTES = ("squid", "tinyproxy", "dante")
+
 TEXT = "One two three, naïve 🙂 words in a row."
 LENGTHY = "Many words. " * 200
 CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}

@@ -23,6 +23,9 @@ from deltawire import (
 
 pytestmark = pytest.mark.interop("llama")
 
+# A server that is slow enough without all of them.
+ROUTES = ("squid", "tinyproxy", "microsocks")
+
 CONTEXT = 8192
 TOO_LONG = [{"role": "user", "content": "the river " * CONTEXT}]
 
