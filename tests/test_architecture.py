@@ -36,6 +36,7 @@ TRANSPORT_LIBRARIES = {"httpcore", "anyio"}
 EXCEPTIONS: dict[str, set[str]] = {
     "protocol/http1.py": {"h11"},
     "transports/_lifetime.py": {"asyncio"},
+    "transports/_network.py": {"msgspec"},
     "transports/_options.py": {"msgspec"},
     "transports/_tls.py": {"ssl"},
     # The stream layer: the code that waits, and what it waits on.

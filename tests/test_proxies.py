@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 
 import pytest
 from driving import SOON, SOON_ONCE, Driver, Peer, Route, free_port, full_listener, shown
-from faults import event
+from faults import HEAD, chunk, event
 
 from deltawire import ConfigurationError, ProxyError, ReadError, Timeout, TimeoutError, TruncatedStreamError
 from deltawire.protocol import Proxy
@@ -246,3 +248,32 @@ def test_a_proxy_that_echoes_the_password(driver: Driver, through: Route) -> Non
     assert error is not None
     assert "Who is me with" in str(error)
     assert_no_secret(error)
+
+
+def test_a_socks_proxy_that_answers_ahead_of_its_turn(driver: Driver) -> None:
+    """What is due to it is sent all the same."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            heard.append(connection.recv(3))
+            # Its choice of method, and that the tunnel stands, before it was asked for one.
+            connection.sendall(b"\x05\x00" + b"\x05\x00\x00\x01\0\0\0\0\0\0")
+            request = b""
+            while b"\r\n\r\n{" not in request:
+                request += connection.recv(65536)
+            heard.append(request)
+            connection.sendall(HEAD + chunk(event("ok") + b"data: [DONE]\n\n") + b"0\r\n\r\n")
+            while connection.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        proxy = f"socks5h://127.0.0.1:{listener.getsockname()[1]}"
+        text = driver.stream({"base_url": "http://example.org/v1", "proxies": proxy, "max_retries": 0}).text
+        thread.join()
+    assert text == "ok"
+    assert heard[0] == b"\x05\x01\x00"
+    assert heard[1].startswith(b"\x05\x01\x00\x03\x0bexample.org\x00\x50POST /v1/chat/completions HTTP/1.1\r\n")

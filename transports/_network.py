@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpcore
+import msgspec
 
 from .streams.layers import after
 from .streams.opening import aopen_stream, asecure, open_stream, secure, securing
@@ -82,6 +83,12 @@ class _Pool:
         self._context = context
         self._arguments = {name: arguments[name] for name in ("keepalive_expiry", "http2")}
 
+    def _way_to(self, origin: httpcore.Origin) -> Way:
+        # Without TLS inside, an HTTP proxy is sent the requests themselves, as `core_request` writes them.
+        proxy = self._way.proxy
+        forwards = proxy is not None and not proxy.speaks_socks and origin.scheme == b"http"
+        return msgspec.structs.replace(self._way, forwards=True) if forwards else self._way
+
     def _of_connection(self, origin: httpcore.Origin) -> dict[str, Any]:
         # Who speaks no TLS needs no context, which takes long to load.
         context = self._context() if origin.scheme == b"https" else None
@@ -151,7 +158,7 @@ class SyncPool(_Pool, httpcore.ConnectionPool):
     """A pool of such connections."""
 
     def create_connection(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
-        return SyncConnection(SyncNetwork(self._way), **self._of_connection(origin))
+        return SyncConnection(SyncNetwork(self._way_to(origin)), **self._of_connection(origin))
 
 
 # Async
@@ -209,4 +216,4 @@ class AsyncPool(_Pool, httpcore.AsyncConnectionPool):
     """As `SyncPool`."""
 
     def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        return AsyncConnection(AsyncNetwork(self._way), **self._of_connection(origin))
+        return AsyncConnection(AsyncNetwork(self._way_to(origin)), **self._of_connection(origin))

@@ -174,7 +174,7 @@ def core_request(
     """The arguments of ``httpcore.Request`` for this request."""
     url = request.parts
     scheme, host, port, target = url.scheme, url.host, url.port, url.target
-    if proxy is not None and scheme == "http" and proxy.scheme in ("http", "https"):
+    if proxy is not None and scheme == "http" and not proxy.speaks_socks:
         # Sent to the proxy itself. TLS with it, if any, is the stream's business.
         request = absolute_form(request, proxy)
         host, port, target = proxy.host, proxy.port, str(url)

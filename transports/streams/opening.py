@@ -50,14 +50,12 @@ class Way(msgspec.Struct, frozen=True):
     """The path of a Unix domain socket, to connect to in place of any host."""
     local_address: str | None = None
     """The IP address to connect from."""
+    forwards: bool = False
+    """The proxy is asked for no tunnel: requests are sent to itself."""
 
     def peer(self, host: str, port: int) -> tuple[str, int]:
         """To whom the connection is made."""
         return (host, port) if self.proxy is None else (self.proxy.host, self.proxy.port)
-
-    def goes_on(self, host: str, port: int) -> bool:
-        """Whether the proxy has to be asked for a tunnel; not for a request that is sent to itself."""
-        return (host, port) != self.peer(host, port) or self.scheme.startswith("socks")
 
     def looks_up(self, host: str) -> bool:
         """Whether the server's name is looked up here, for the proxy; ``socks5h://`` leaves that to the proxy."""
@@ -99,7 +97,7 @@ def _open(way: Way, host: str, port: int, deadline: float) -> BlockingStream:
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
                 secure(stream, way.proxy_context(), way.proxy.host)
-        if way.goes_on(host, port):
+        if not way.forwards:
             stream.early += _tunnel(stream, host, port, way.proxy)
     except BaseException:
         stream.abort()
@@ -115,8 +113,10 @@ def _tunnel(stream: BlockingStream, host: str, port: int, proxy: Proxy) -> bytes
             stream.write(machine.data_to_send())
             data = stream.read()
             events = machine.receive(data) if data else machine.end()
+        # A proxy may have answered ahead of its turn.
+        stream.write(machine.data_to_send())
     except (OSError, Expired) as error:
-        events = machine.fail(error)
+        events = machine.fail(error) or events
         _raise_silence(error, events)
     return _opened(events)
 
@@ -173,7 +173,7 @@ async def _aopen(way: Way, host: str, port: int, deadline: float) -> AsyncStream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
                 await asecure(stream, way.proxy_context(), way.proxy.host)
-        if way.goes_on(host, port):
+        if not way.forwards:
             stream.early += await _atunnel(stream, host, port, way.proxy)
     except BaseException:
         stream.abort()
@@ -208,8 +208,9 @@ async def _atunnel(stream: AsyncStream, host: str, port: int, proxy: Proxy) -> b
             await stream.write(machine.data_to_send())
             data = await stream.read()
             events = machine.receive(data) if data else machine.end()
+        await stream.write(machine.data_to_send())
     except (OSError, Expired) as error:
-        events = machine.fail(error)
+        events = machine.fail(error) or events
         _raise_silence(error, events)
     return _opened(events)
 

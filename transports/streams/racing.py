@@ -34,6 +34,8 @@ async def addresses(host: str, port: int) -> list[Address]:
 
 async def first_of(addresses: list[Address], connect: Callable[[Address], Awaitable[AsyncStream]]) -> AsyncStream:
     """The stream to the address that answers first. Raises the first `OSError` (`ValueError`) if none does."""
+    if len(addresses) == 1:
+        return await connect(addresses[0])
     streams: list[AsyncStream] = []
     errors: list[Exception] = []
 
