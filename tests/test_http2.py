@@ -17,7 +17,7 @@ from faults import event
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from deltawire import AsyncClient, Client, ConfigurationError, Timeout, TimeoutError
+from deltawire import AsyncClient, Client, ConfigurationError, Timeout, TimeoutError, TruncatedStreamError
 from deltawire.testing import ProxyServer
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -247,6 +247,18 @@ def test_one_that_idles_out_leaves_the_others_alone(run: Run, http2: HTTP2Server
             assert await settled(lambda: busy(client) == 0)
 
     run(main)
+
+
+def test_one_that_idles_out_takes_the_others_along(http2: HTTP2Server, options: dict[str, Any]) -> None:
+    """Sync, where nobody can be cancelled. They don't say that it was their own time that ran out."""
+    with Client(**options) as client:
+        other = client.chat.completions.create(HI, "stall", stream=True)
+        with pytest.raises(TimeoutError):
+            list(client.chat.completions.create(HI, "stall", stream=True, timeout=Timeout(idle=0.1)))
+        with pytest.raises(TruncatedStreamError, match="another reply on it ran out of time") as caught:
+            list(other)
+        assert caught.value.partial is not None
+        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
 
 
 def test_idle(driver: Driver, http2: HTTP2Server, options: dict[str, Any]) -> None:

@@ -32,12 +32,14 @@ class HTTPCoreTransport:
     """Exchanges over ``httpcore.ConnectionPool``, one pool a proxy. Shared between threads as one likes.
 
     ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False; for servers and for https://
-    proxies. ``http2``: offer HTTP/2 in TLS (needs the extra ``deltawire[http2]``). httpcore can't reset a single
-    stream of it: after a reply that is left early its connection takes no further request, and is closed when the
-    others on it are over. ``keepalive_expiry``: seconds that an idle connection is kept (None: for ever); longer than
-    one thinks between two questions. ``max_connections``: None for no limit. ``uds``: the path of a Unix domain
-    socket, to which all connections are made in place of the host that the URL names. ``local_address``: the IP
-    address to connect from.
+    proxies. ``keepalive_expiry``: seconds that an idle connection is kept (None: for ever); longer than one thinks
+    between two questions. ``max_connections``: None for no limit. ``uds``: the path of a Unix domain socket, to which
+    all connections are made in place of the host that the URL names. ``local_address``: the IP address to connect
+    from.
+
+    ``http2``: offer HTTP/2 in TLS (needs the extra ``deltawire[http2]``). httpcore can't reset a single stream of it:
+    after a reply that is left early its connection takes no further request, and is closed when the others on it are
+    over. A reply whose deadline passes takes the others on its connection along (not so in async programs).
 
     Connections have TCP_NODELAY and keep-alive probes (a dead peer is noticed within six minutes).
     """
