@@ -259,10 +259,31 @@ class FarTLS:
     def over(self, connection: socket.socket, through: FarTLS | None = None) -> FarTLS:
         """Shake hands on a socket, or inside another one's TLS on it."""
         while not self.complete:
-            data = connection.recv(65536)
+            data = heard(connection, through)
             if not data:
                 raise ConnectionAbortedError("the client left in the handshake")
-            answer = self.answer(data if through is None else through.hear(data))
-            if answer:
-                connection.sendall(answer if through is None else through.say(answer))
+            say(connection, self.answer(data), through)
         return self
+
+
+def heard(connection: socket.socket, *layers: FarTLS | None) -> bytes:
+    """What comes next, through these layers of TLS, from the socket upwards; b"" for the end."""
+    found = [layer for layer in layers if layer is not None]
+    data = b""
+    while True:
+        # They may hold what came together with something else.
+        for layer in found:
+            data = layer.hear(data)
+        if data or (not found and not data):
+            return data or connection.recv(65536)
+        data = connection.recv(65536)
+        if not data:
+            return b""
+
+
+def say(connection: socket.socket, data: bytes, *layers: FarTLS | None) -> None:
+    """Send this through these layers of TLS."""
+    for layer in reversed(layers):
+        data = layer.say(data) if data and layer is not None else data
+    if data:
+        connection.sendall(data)
