@@ -130,14 +130,23 @@ DRIVERS = {
 }
 
 
-def shown(error: BaseException) -> str:
-    """All that anybody may print of an error, its causes included."""
-    words = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    seen: BaseException | None = error
-    while seen is not None:
-        words += f"{seen}{seen!r}{getattr(seen, '__dict__', '')}"
-        seen = seen.__cause__ or seen.__context__
-    return words
+def shown(error: BaseException, *, traced: bool = True) -> str:
+    """All that anybody may print of an error, its causes included. The traceback, which adds but our own lines, takes
+    longer than most tests: who has thousands of errors may leave it out."""
+    words = "".join(traceback.format_exception(type(error), error, error.__traceback__)) if traced else ""
+    return words + "".join(f"{each}{each!r}{getattr(each, '__dict__', '')}" for each in causes(error))
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The error, and all behind it: causes, and what was being handled."""
+    found: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is not None and all(each is not other for other in found):
+            found.append(each)
+            left += [each.__context__, each.__cause__]
+    return found
 
 
 # --- Raw peers --------------------------------------------------------------------------------------

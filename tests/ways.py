@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import ssl
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -73,6 +74,7 @@ def laid(
         yield Route(way.name, server, proxy, trusting, socks)
 
 
+@functools.lru_cache
 def forms(secret: str) -> list[str]:
     """All the ways in which a secret may be written down."""
     pairs = (f"{USER}:{secret}", secret)
@@ -80,9 +82,9 @@ def forms(secret: str) -> list[str]:
     return [secret, quote(secret), quote(secret, safe=""), repr(secret)[1:-1], *encoded]
 
 
-def assert_no_secret(error: BaseException, *secrets: str) -> None:
+def assert_no_secret(error: BaseException, *secrets: str, traced: bool = True) -> None:
     """Nothing that can be printed of the error shows a secret."""
-    words = shown(error)
+    words = shown(error, traced=traced)
     for secret in (PASSWORD, *secrets):
         for form in forms(secret):
             assert form not in words, words
