@@ -303,7 +303,7 @@ def test_no_tunnel_to_the_proxy_itself(
     """A request for it to pass on is for its own ears."""
 
     async def main(proxy: Proxy) -> None:
-        opened = runtime.open(proxy.port, host=proxy.host, proxy=proxy, proxy_context=lambda: trusting)
+        opened = runtime.open(proxy.port, host=proxy.host, proxy=proxy, proxy_context=lambda: trusting, forwards=True)
         stream = await now(opened)
         await now(stream.write(b"GET http://"))
         assert await now(stream.read()) == b"answer"
