@@ -14,6 +14,7 @@ import pytest
 import trio
 import trustme
 from driving import DRIVERS, Driver, Route, Run, no_leaks
+from streaming import RUNTIMES, Runtime
 
 from deltawire.testing import ChatServer, ProxyServer
 
@@ -63,6 +64,13 @@ def run(request: pytest.FixtureRequest) -> Run:
         return asyncio.run(awaited())
 
     return on_asyncio if request.param == "asyncio" else trio.run
+
+
+@pytest.fixture(params=RUNTIMES, ids=lambda runtime: runtime.name)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Streams that block, or those of asyncio or trio."""
+    found: Runtime = request.param
+    return found
 
 
 @pytest.fixture(params=sorted(DRIVERS))

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 from unittest import mock
 
@@ -60,13 +60,29 @@ class Runtime:
             return (await loop.create_connection(lambda: on_asyncio.AsyncioStream(deadline), sock=sock))[1]
         return (blocking.BlockingStream if self.blocks else on_trio.TrioStream)(sock, deadline)
 
-    async def secure(self, stream: Any, context: ssl.SSLContext, hostname: str | None = "localhost") -> None:
-        await now((secure if self.blocks else asecure)(stream, context, hostname))
+    def secure(self, stream: Any, context: ssl.SSLContext, hostname: str | None = "localhost") -> Any:
+        """For `now`."""
+        return (secure if self.blocks else asecure)(stream, context, hostname)
 
-    async def open(self, port: int, *, host: str = "127.0.0.1", within: float = 5.0, **way: Any) -> Any:
-        """An opened stream; the deadline of its opening stays."""
-        opened = (open_stream if self.blocks else aopen_stream)(Way(**way), host, port, time.monotonic() + within)
-        return await now(opened)
+    def open(self, port: int, *, host: str = "127.0.0.1", within: float = 5.0, **way: Any) -> Any:
+        """For `now`: a stream through a way of these properties. The deadline of its opening stays with it."""
+        return (open_stream if self.blocks else aopen_stream)(Way(**way), host, port, time.monotonic() + within)
+
+    @contextlib.asynccontextmanager
+    async def beside(self, work: Callable[[], object]) -> AsyncIterator[None]:
+        """As the function, for a loop that may have something to do before the other thread can end."""
+        with beside(work):
+            try:
+                yield
+            finally:
+                if not self.blocks:
+                    await turns()
+
+    async def gone(self, far: socket.socket) -> None:
+        """Wait until the stream at the other end of this is closed. (asyncio takes a turn for it.)"""
+        if not self.blocks:
+            await turns()
+        is_gone(far)
 
     async def ended(self, waiting: Callable[[], Any], act: Callable[[], object]) -> Any:
         """What becomes of this, an exception maybe, when something is done to it while it waits."""
@@ -118,9 +134,6 @@ class Runtime:
 
 RUNTIMES = [Runtime(name) for name in ("blocking", "asyncio", "trio")]
 
-# Test modules import the fixture below.
-on_each = pytest.fixture(params=RUNTIMES, ids=lambda runtime: runtime.name)
-
 
 async def turns(count: int = 30) -> None:
     """Let the loop go round, so that whatever can go on does."""
@@ -153,14 +166,11 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def is_gone(far: socket.socket) -> bool:
+def is_gone(far: socket.socket) -> None:
     """Wait until the other end has closed."""
-    try:
+    with contextlib.suppress(ConnectionError):
         while far.recv(65536):
             pass
-    except ConnectionError:
-        pass
-    return True
 
 
 @contextlib.contextmanager
@@ -249,10 +259,31 @@ class FarTLS:
     def over(self, connection: socket.socket, through: FarTLS | None = None) -> FarTLS:
         """Shake hands on a socket, or inside another one's TLS on it."""
         while not self.complete:
-            data = connection.recv(65536)
+            data = heard(connection, through)
             if not data:
                 raise ConnectionAbortedError("the client left in the handshake")
-            answer = self.answer(data if through is None else through.hear(data))
-            if answer:
-                connection.sendall(answer if through is None else through.say(answer))
+            say(connection, self.answer(data), through)
         return self
+
+
+def heard(connection: socket.socket, *layers: FarTLS | None) -> bytes:
+    """What comes next, through these layers of TLS, from the socket upwards; b"" for the end."""
+    found = [layer for layer in layers if layer is not None]
+    data = b""
+    while True:
+        # They may hold what came together with something else.
+        for layer in found:
+            data = layer.hear(data)
+        if data or (not found and not data):
+            return data or connection.recv(65536)
+        data = connection.recv(65536)
+        if not data:
+            return b""
+
+
+def say(connection: socket.socket, data: bytes, *layers: FarTLS | None) -> None:
+    """Send this through these layers of TLS."""
+    for layer in reversed(layers):
+        data = layer.say(data) if data and layer is not None else data
+    if data:
+        connection.sendall(data)

@@ -179,7 +179,8 @@ def test_the_end_of_a_handshake(trusting: ssl.SSLContext, far: FarTLS) -> None:
     near = TLS(trusting, "localhost")
     near.handshake()
     size = len(far.answer(near.outgoing()))
-    for at in range(0, size, 97):
+    # A signature may be a byte or two longer another time.
+    for at in range(0, size - 9, 97):
         near, other = TLS(trusting, "localhost"), FarTLS(far.object.context)
         near.handshake()
         if flight := other.answer(near.outgoing())[:at]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -58,23 +59,23 @@ class ProxyProgram:
         """Whether it speaks SOCKS: it makes tunnels for all."""
         return self.name in SOCKS_PROXIES
 
-    def requests(self) -> list[str]:
-        """The lines of its logs that tell of requests; of tunnels that were opened, for a SOCKS proxy."""
+    def requests(self, port: int | None = None) -> list[str]:
+        """The lines of its logs that tell of requests (of a SOCKS proxy, of tunnels that were opened), all or those to
+        a server at that port."""
         lines = [line for log in self.logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
         mark = {"tinyproxy": " Request (", "microsocks": ": connected to ", "dante": "): tcp/connect [: "}
-        return [line for line in lines if mark.get(self.name, "") in line]
+        # dante writes a dot before a port, and the client's ports before the server's.
+        target = "" if port is None else rf"\.{port}$" if self.name == "dante" else rf":{port}\b"
+        return [line for line in lines if mark.get(self.name, "") in line and re.search(target, line)]
 
-    def wait_requests(self, count: int) -> list[str]:
-        """Wait until so many requests are logged (squid logs a request when it is over)."""
+    def wait_requests(self, count: int, port: int | None = None) -> list[str]:
+        """Wait until so many requests are logged. (squid logs a request when it is over: those of one test may come in
+        the next one, so say which server's.)"""
         until = time.monotonic() + 10
-        while len(found := self.requests()) < count and time.monotonic() < until:
+        while len(found := self.requests(port)) < count and time.monotonic() < until:
             time.sleep(0.02)
         assert len(found) >= count, f"{self.name} logged {len(found)} requests, not {count}: {found}"
         return found
-
-    def logged(self, port: int) -> str:
-        """How it writes that port of 127.0.0.1."""
-        return f"127.0.0.1.{port}" if self.name == "dante" else f"127.0.0.1:{port}"
 
 
 def without_password(url: str) -> str:

@@ -47,7 +47,7 @@ def tunnelled(proxy: ProxyProgram, server: ChatServer) -> bool:
 def test_a_chat(
     flavour: str, proxy: ProxyProgram, server: ChatServer, authority: Authority, stream: bool, locked: bool
 ) -> None:
-    before = len(proxy.requests())
+    before = len(proxy.requests(server.port))
     server.plan(Answer(usage=USAGE))
     told = ask(
         flavour,
@@ -64,7 +64,8 @@ def test_a_chat(
     assert server.wait_outcome(0) == "complete"
     assert received.header("proxy-authorization") is None
     assert received.header("authorization") == "Bearer sk-interop"
-    (line,) = (line for line in proxy.wait_requests(before + 1) if proxy.logged(server.port) in line)
+    *_, line = proxy.wait_requests(before + 1, server.port)
+    assert len(proxy.requests(server.port)) == before + 1
     if tunnelled(proxy, server):
         assert proxy.socks or f"CONNECT 127.0.0.1:{server.port}" in line
         assert received.header("via") is None
@@ -79,7 +80,7 @@ def test_a_refused_password(
     flavour: str, proxy: ProxyProgram, server: ChatServer, authority: Authority, stream: bool, kind: str
 ) -> None:
     url = proxy.refused if kind == "wrong" else proxy.missing
-    before = len(proxy.requests())
+    before = len(proxy.requests(server.port))
     # With retries: a wrong password must not be tried again.
     told = ask(flavour, Ask(stream=stream), base_url=server.url, proxies=url, verify=authority.ca, max_retries=1)
     assert server.requests == []
@@ -104,11 +105,11 @@ def test_a_refused_password(
     assert without_password(url) in str(error)
     # SOCKS proxies log tunnels only.
     tried = before if proxy.socks else before + 1
-    assert len(proxy.wait_requests(tried)) == tried
+    assert len(proxy.wait_requests(tried, server.port)) == tried
 
 
 def test_connections_are_kept(flavour: str, proxy: ProxyProgram, server: ChatServer, authority: Authority) -> None:
-    before = len(proxy.requests())
+    before = len(proxy.requests(server.port))
     talk = converse(
         flavour,
         [Ask(), Ask(stream=False), Ask(models=True), Ask()],
@@ -122,12 +123,12 @@ def test_connections_are_kept(flavour: str, proxy: ProxyProgram, server: ChatSer
     if tunnelled(proxy, server):
         # One tunnel, hence one line in the proxy's log.
         assert (talk.idle, server.connections) == (1, 1)
-        assert len(proxy.wait_requests(before + 1)) == before + 1
+        assert len(proxy.wait_requests(before + 1, server.port)) == before + 1
     else:
         # tinyproxy ends each connection after the reply, but does not say so beforehand.
         assert talk.idle == 1 or proxy.name == "tinyproxy"
         # One that comes on a connection just before that end is not logged.
-        assert len(proxy.wait_requests(before + 4)) == before + 4
+        assert len(proxy.wait_requests(before + 4, server.port)) == before + 4
 
 
 def test_one_call_right_after_the_other(
@@ -303,13 +304,13 @@ def test_the_environment_names_the_proxy(
     monkeypatch: pytest.MonkeyPatch,
     excepted: bool,
 ) -> None:
-    before = len(proxy.requests())
+    before = len(proxy.requests(server.port))
     monkeypatch.setenv("HTTP_PROXY", proxy.locked)
     monkeypatch.setenv("HTTPS_PROXY", proxy.locked)
     monkeypatch.setenv("NO_PROXY", f"localhost,127.0.0.0/8:{server.port},127.0.0.1" if excepted else "localhost")
     told = ask(flavour, Ask(), base_url=server.url, verify=authority.ca, trust_env=True)
     assert told.text == "".join(WORDS)
     if excepted:
-        assert len(proxy.requests()) == before
+        assert len(proxy.requests(server.port)) == before
     else:
-        assert len(proxy.wait_requests(before + 1)) == before + 1
+        assert len(proxy.wait_requests(before + 1, server.port)) == before + 1

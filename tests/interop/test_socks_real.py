@@ -71,7 +71,7 @@ def test_a_chat(
     authority: Authority,
     locked: bool,
 ) -> None:
-    before = len(socks.requests())
+    before = len(socks.requests(server.port))
     told = ask(
         flavour,
         Ask(),
@@ -83,17 +83,17 @@ def test_a_chat(
     (received,) = server.requests
     assert received.header("host") == url_of(server, host).split("/")[2]
     assert server.wait_outcome(0) == "complete"
-    assert len(socks.wait_requests(before + 1)) == before + 1
+    assert len(socks.wait_requests(before + 1, server.port)) == before + 1
 
 
 def test_five_streams_in_one_tunnel(flavour: str, socks: ProxyProgram, scheme: str) -> None:
-    before = len(socks.requests())
     with ChatServer(tokens=WORDS) as server:
+        before = len(socks.requests(server.port))
         asks = [Ask(scoped=number % 2 == 0) for number in range(5)]
         talk = converse(flavour, asks, base_url=server.url, proxies=speaking(scheme, socks.locked))
         assert [told.text for told in talk.told] == ["".join(WORDS)] * 5
         assert (talk.busy, talk.idle, server.connections) == (0, 1, 1)
-    assert len(socks.wait_requests(before + 1)) == before + 1
+        assert len(socks.wait_requests(before + 1, server.port)) == before + 1
 
 
 @pytest.mark.parametrize("kind", ["wrong", "missing"])

@@ -286,6 +286,8 @@ def _opened(events: list[TunnelEvent]) -> bytes:
 
 
 def _addresses(found: list[Any]) -> list[str]:
+    if not found:
+        raise OSError("it has no address")
     # In the resolver's order, each once.
     return list(dict.fromkeys(str(address[0]) for *_, address in found))[:_MOST_ADDRESSES]
 
