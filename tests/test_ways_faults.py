@@ -8,6 +8,7 @@ behind it the faults are those of an exchange (see faults.py).
 from __future__ import annotations
 
 import asyncio
+import base64
 import concurrent.futures
 import contextlib
 import datetime
@@ -502,15 +503,17 @@ def test_socks_reply_codes(driver: Driver, name: str, code: int, contexts: Conte
 @pytest.mark.parametrize("name", ["https by http", "https by https"])
 def test_http_refusals(driver: Driver, name: str, status: int, contexts: Contexts) -> None:
     way = BY_NAME[name]
-    with faulty(way, contexts) as route:
+    # It says the password back, as it is and as it was sent.
+    basic = base64.b64encode(f"{USER}:echoed-secret".encode()).decode()
+    with laid(way, contexts.server, contexts.client, password="echoed-secret") as route:
         assert route.proxy is not None
-        route.proxy.refuse(status, f"Not for {USER} with {PASSWORD.encode('ascii', 'replace').decode()}")
+        route.proxy.refuse(status, f"Not for {USER} with echoed-secret, {basic}")
         error = driver.stream(route.options(max_retries=SOON_ONCE, api_key=KEY)).error
         assert isinstance(error, ProxyError), repr(error)
         assert (error.status_code, error.proxy) == (status, route.proxy.address)
         assert error.transient == (status == 502)
         assert len(route.proxy.requests) == (2 if error.transient else 1)
-        assert_no_secret(error, KEY)
+        assert_no_secret(error, KEY, "echoed-secret")
         assert "Not for me with" in str(error)
         route.proxy.wait_closed(1)
         assert route.server.connections == 0
