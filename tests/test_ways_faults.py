@@ -306,17 +306,22 @@ def run_cells(
     front = route.server if route.between is None else route.between
     before = front.connections
     if route.between is not None:
-        route.between.plan(*faults)
+        planned = route.between._faults
     else:
         assert isinstance(route.server, FaultyServer)
-        route.server.faults.extend(faults)
+        planned = route.server.faults
+    planned.extend(faults)
     found = CELLS[name](route, timeout, positions, at_once)
-    # Each had its own, none was tried again, and all of them are over at both ends.
+    # Each had its own, none was tried again, and all of them are over at both ends. (On a busy machine a deadline may
+    # pass before there is a connection at all.)
     assert len(found) == len(positions)
-    front._wait(lambda: front._accepted >= before + len(positions), "each connection", 1)
+    missed = sum("takes no connection" in str(cell.error) for cell in found)
+    assert missed == 0 or at_once > 1
+    front._wait(lambda: front._accepted >= before + len(positions) - missed, "each connection", 5)
     front.wait_closed(1)
-    assert front.connections == before + len(positions)
+    assert before + len(positions) - missed <= front.connections <= before + len(positions)
     route.server.wait_closed(1)
+    planned.clear()
     return found
 
 
