@@ -110,11 +110,17 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: BlockingStream, way: Way) -> None:
         self._inner = inner
         self._way = way
+        self._head = b""
         # No call more than need be: it is made for each token.
         self.read = inner.read  # type: ignore[method-assign]
         self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._inner.corked:
+            self._head = buffer
+            return
+        if self._head:
+            buffer, self._head = self._head + buffer, b""
         try:
             self._inner.write(buffer, timeout)
         except OSError as error:
@@ -170,10 +176,16 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
     def __init__(self, inner: AsyncStream, way: Way) -> None:
         self._inner = inner
         self._way = way
+        self._head = b""
         self.read = inner.read  # type: ignore[method-assign]
         self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._inner.corked:
+            self._head = buffer
+            return
+        if self._head:
+            buffer, self._head = self._head + buffer, b""
         try:
             await self._inner.write(buffer, timeout)
         except OSError as error:

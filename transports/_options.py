@@ -138,6 +138,11 @@ class Progress:
             stream.deadline = self._deadlines.wait_until(now)
             # For HTTP/2, which looks at them after this.
             self.timeouts["read"] = self.timeouts["write"] = above_zero(self._deadlines.remaining(now))
+            # A body that follows its head would be held up by a proxy that waits for the server to acknowledge the
+            # head (Nagle's algorithm), which servers do 40 ms later.
+            stream.corked = not stream.shared
+        elif name.endswith("send_request_body.started"):
+            self.connection.network.stream.corked = False
 
     async def atrace(self, name: str, info: Mapping[str, Any]) -> None:
         """As `trace`."""

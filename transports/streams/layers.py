@@ -113,6 +113,8 @@ class Layers:
         """Nothing has come since this was last set."""
         self.closed = False
         """Whether this end was closed."""
+        self.corked = False
+        """What is written now shall leave together with what is written next; whoever writes sees to that."""
         self.tls: tuple[TLS, ...] = ()
         """From the socket upwards."""
 
