@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from streaming import TOO_MUCH, Runtime, beside, expires, is_gone, serving, tcp_pair, turns
+from streaming import TOO_MUCH, FarTLS, Runtime, beside, expires, heard, is_gone, say, serving, tcp_pair, turns
 
 from deltawire.protocol import Proxy
 from deltawire.transports.streams.layers import after
@@ -291,4 +291,64 @@ def test_a_loop_that_ends_with_a_stream() -> None:
     asyncio.run(main())
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main())
+    loop.close()
+
+
+# --- Other loops --------------------------------------------------------------------------------------
+
+
+def test_any_transport() -> None:
+    """uvloop's are no `asyncio.Transport`."""
+
+    class Transport:
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock = sock
+            self.written = b""
+
+        def get_extra_info(self, name: str) -> Any:
+            return self.sock if name == "socket" else None
+
+        def write(self, data: bytes) -> None:
+            self.written += data
+
+        def abort(self) -> None:
+            self.sock.close()
+
+    async def main() -> None:
+        near, far = tcp_pair()
+        with far:
+            transport: Any = Transport(near)
+            stream = AsyncioStream(after(5))
+            stream.connection_made(transport)
+            await stream.write(b"question")
+            assert transport.written == b"question"
+            stream.abort()
+            assert near.fileno() == -1
+
+    asyncio.run(main())
+
+
+def test_uvloop(trusting: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main(port: int) -> None:
+        stream = await aopen_stream(Way(), "localhost", port, after(5))
+        await asecure(stream, trusting, "localhost")
+        await stream.write(b"question")
+        assert await stream.read() == b"answer"
+        stream.deadline = after(0.05)
+        with expires(0, until=stream.deadline):
+            await stream.read()
+        stream.abort()
+
+    def serve(connection: socket.socket) -> None:
+        there = FarTLS(server_context).over(connection)
+        assert heard(connection, there) == b"question"
+        say(connection, b"answer", there)
+        is_gone(connection)
+
+    loop = uvloop.new_event_loop()
+    with serving(serve) as port:
+        loop.run_until_complete(main(port))
+        loop.run_until_complete(turns())
     loop.close()
