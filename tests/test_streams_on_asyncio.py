@@ -153,11 +153,11 @@ def test_who_does_not_read_holds_up_the_peer() -> None:
                 await asyncio.sleep(0.05)
             assert size < 2_000_000
             assert not sent.is_set()
-            heard = 0
+            size = 0
             while data := await stream.read():
                 assert len(data) < 2_000_000
-                heard += len(data)
-            assert heard == much
+                size += len(data)
+            assert size == much
         stream.abort()
 
     asyncio.run(main())
@@ -223,7 +223,7 @@ def test_cancelling_the_opening(trusting: ssl.SSLContext, scheme: str, times: in
     async def main(port: int) -> None:
         way = Way(proxy=Proxy(scheme, "127.0.0.1", port), proxy_context=lambda: trusting)
         task = asyncio.ensure_future(aopen_stream(way, "example.org", 443, after(5)))
-        await asyncio.get_running_loop().run_in_executor(None, heard.wait, 5)
+        await asyncio.get_running_loop().run_in_executor(None, knocked.wait, 5)
         await turns()
         for _ in range(times):
             task.cancel()
@@ -233,10 +233,10 @@ def test_cancelling_the_opening(trusting: ssl.SSLContext, scheme: str, times: in
 
     def listen(connection: socket.socket) -> None:
         connection.recv(1)
-        heard.set()
+        knocked.set()
         is_gone(connection)
 
-    heard = threading.Event()
+    knocked = threading.Event()
     with serving(listen) as port:
         asyncio.run(main(port))
 
