@@ -144,6 +144,8 @@ class AsyncioStream(Layers, asyncio.Protocol):
                 continue
             if self.tls:
                 data = self._decrypted(data)
+                if self._may_owe(data):
+                    await self.write(b"")
         return data
 
     async def write(self, data: bytes, timeout: float | None = None) -> None:
