@@ -494,6 +494,24 @@ def test_tls_errors_with_a_proxy(
         runtime.run(main, "localhost", port, trusting, "is it an https:// proxy")
 
 
+def test_no_http2_with_a_proxy(runtime: Runtime, authority: Any) -> None:
+    """One context may serve for both; the tunnel is asked for in HTTP/1.1."""
+    trusting, context = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(trusting)
+    authority.issue_cert("localhost").configure_cert(context)
+    for each in (trusting, context):
+        each.set_alpn_protocols(["h2", "http/1.1"])
+
+    async def main(proxy: Proxy) -> None:
+        stream = await now(runtime.open(443, host="api.example", proxy=proxy, proxy_context=lambda: trusting))
+        assert not stream.shared
+        assert stream.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        stream.abort()
+
+    with proxies("https", Turns(CONNECTED, tls=context)) as proxy:
+        runtime.run(main, proxy)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_tls_in_a_tunnel(
     runtime: Runtime, way: str, trusting: ssl.SSLContext, server_context: ssl.SSLContext, trusted: bool

@@ -153,10 +153,15 @@ class Layers:
         return plain
 
     def _encrypted(self, data: bytes) -> bytes:
+        """As the socket gets it. For b"": what TLS has to say of itself, if anything."""
         for layer in reversed(self.tls):
-            # An empty record is legal, and of no use to anybody.
-            data = layer.encrypt(data) if data else b""
+            data = layer.encrypt(data) if data else layer.outgoing()
         return data
+
+    def _may_owe(self, data: bytes | None) -> bool:
+        """Whether the peer may await a word of TLS, not of its user: a server of TLS 1.2 that has asked for a new
+        handshake does. (There is none with HTTP/2, where another one may be about to write.)"""
+        return data is None and not self.shared
 
     def secured(self, layer: TLS) -> None:
         """This layer's handshake is complete. Raises `ssl.SSLError`."""

@@ -61,6 +61,12 @@ class Way(msgspec.Struct, frozen=True):
         """Whether the server's name is looked up here, for the proxy; ``socks5h://`` leaves that to the proxy."""
         return self.scheme == "socks5" and not is_ip_address(host)
 
+    def context_for_proxy(self) -> ssl.SSLContext:
+        """A caller's own context may be the one for servers, too; and to those httpcore offers HTTP/2 by it."""
+        context: ssl.SSLContext = self.proxy_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
     @property
     def scheme(self) -> str:
         """The proxy's; "" for none."""
@@ -96,7 +102,7 @@ def _open(way: Way, host: str, port: int, deadline: float) -> BlockingStream:
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
-                secure(stream, way.proxy_context(), way.proxy.host)
+                secure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += _tunnel(stream, host, port, way.proxy)
     except BaseException:
@@ -172,7 +178,7 @@ async def _aopen(way: Way, host: str, port: int, deadline: float) -> AsyncStream
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
-                await asecure(stream, way.proxy_context(), way.proxy.host)
+                await asecure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += await _atunnel(stream, host, port, way.proxy)
     except BaseException:
