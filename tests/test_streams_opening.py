@@ -331,7 +331,7 @@ def test_a_proxy_that_ends_or_stalls_anywhere(
                 assert 0 <= time.monotonic() - due < LATE
                 assert isinstance(error, Expired)
                 # With https the deadline may hit the handshake before.
-                assert str(error) == f"the proxy {proxy.url} opens no tunnel" or way == "https"
+                assert (proxy.url in str(error) and "no answer in time" in str(error)) or way == "https"
             else:
                 assert isinstance(error, ProxyError)
                 assert error.transient

@@ -135,6 +135,7 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         with securing(self._way, server_hostname):
             secure(self._inner, ssl_context, server_hostname)
+        self._inner.shared = False
         return self
 
 
@@ -149,11 +150,15 @@ class SyncNetwork(_Network, httpcore.NetworkBackend):
 
 
 class SyncConnection(_Connection, httpcore.HTTPConnection):
-    """A connection that knows its stream."""
+    """A connection that knows its stream, and takes one request at a time, also on HTTP/2: threads that read by turns
+    would wait for each other's deadlines, and be ended by them."""
 
     def __init__(self, network: SyncNetwork, **arguments: Any) -> None:
         super().__init__(network_backend=network, **arguments)
         self.network = network
+
+    def is_available(self) -> bool:
+        return self.is_idle() and super().is_available()
 
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
         self._taken(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import selectors
@@ -233,3 +234,11 @@ def set_options(sock: Any) -> None:
         option = next((getattr(socket, name) for name in names if hasattr(socket, name)), None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def acknowledge_quickly(sock: Any) -> None:
+    """Don't put off the acknowledgement of what comes next, where the system can be told so (Linux)."""
+    if hasattr(socket, "TCP_QUICKACK") and sock.family in (socket.AF_INET, socket.AF_INET6):
+        # The peer may have gone meanwhile.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
