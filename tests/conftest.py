@@ -16,7 +16,7 @@ import trustme
 from driving import DRIVERS, Driver, Route, Run, no_leaks
 from streaming import RUNTIMES, Runtime
 
-from deltawire.testing import ChatServer, ProxyServer
+from deltawire.testing import ChatServer, ProxyServer, SocksServer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,6 +91,18 @@ def proxy() -> Iterator[ProxyServer]:
         yield running
 
 
+@pytest.fixture
+def socks() -> Iterator[SocksServer]:
+    with SocksServer(username="me", password="pa ss:w@rd") as running:
+        yield running
+
+
+@pytest.fixture
+def tls_proxy(server_context: ssl.SSLContext) -> Iterator[ProxyServer]:
+    with ProxyServer(username="me", password="pa ss:w@rd", ssl_context=server_context) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -119,12 +131,14 @@ def tls_server(server_context: ssl.SSLContext) -> Iterator[ChatServer]:
 
 def _route(name: str, request: pytest.FixtureRequest) -> Route:
     fixture = request.getfixturevalue
-    found: ChatServer = fixture("tls_server" if name in ("tls", "tunnel") else "server")
-    through: ProxyServer | None = fixture("proxy") if name in ("proxy", "tunnel") else None
-    return Route(name, found, through, fixture("trusting"))
+    found: ChatServer = fixture("server" if name in ("direct", "proxy") else "tls_server")
+    proxy = {"proxy": "proxy", "tunnel": "proxy", "tls in tls": "tls_proxy"}.get(name)
+    through: ProxyServer | None = None if proxy is None else fixture(proxy)
+    socks: SocksServer | None = fixture("socks") if name == "socks" else None
+    return Route(name, found, through, fixture("trusting"), socks)
 
 
-@pytest.fixture(params=["direct", "tls", "proxy", "tunnel"])
+@pytest.fixture(params=["direct", "tls", "proxy", "tunnel", "socks", "tls in tls"])
 def route(request: pytest.FixtureRequest) -> Route:
     """A way to a server: plain or TLS, direct or through a proxy."""
     return _route(request.param, request)
@@ -132,5 +146,5 @@ def route(request: pytest.FixtureRequest) -> Route:
 
 @pytest.fixture(params=["direct", "tunnel"])
 def short_route(request: pytest.FixtureRequest) -> Route:
-    """The shortest and the longest of them, for tests of which there are many."""
+    """The shortest of them and a long one, for tests of which there are many."""
     return _route(request.param, request)

@@ -270,6 +270,28 @@ def full_listener() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@contextlib.contextmanager
+def dribbling(data: bytes, pace: float) -> Iterator[int]:
+    """A port where a connection gets this, a byte at a time."""
+    over = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            for position in range(len(data)):
+                connection.sendall(data[position : position + 1])
+                if over.wait(pace):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        over.set()
+        thread.join()
+
+
 # --- What is left behind -----------------------------------------------------------------------------
 
 

@@ -11,20 +11,23 @@ import asyncio
 import contextlib
 import functools
 import gc
+import signal
 import ssl
+import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import pytest
 import trustme
-from driving import HI, MODEL, STALLED, Peer, Route, Run, blocking, cancelled_when, settled
+from driving import HI, MODEL, STALLED, Peer, Route, Run, blocking, cancelled_when, full_listener, settled
 from programs import run_program
 
 from deltawire import AsyncClient, Client, DeltawireError, UsageError
-from deltawire.testing import Answer, ChatServer, ProxyServer
+from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
 from deltawire.transports import HTTPCoreTransport
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -292,12 +295,16 @@ PHASES = {
 }
 
 
-def ready(server: ChatServer, phase: str) -> None:
-    """Wait until the server has said what it says in this phase."""
+def ready(server: ChatServer, phase: str, index: int = 0) -> None:
+    """Wait until the server has said what it says in this phase, to this request."""
+
+    def stalled() -> bool:
+        return len(server._requests) > index and server._requests[index].outcome == "stalled"
+
     if phase == "waiting to retry":
-        server.wait_outcome(0)
+        server.wait_outcome(index)
     else:
-        server._wait(lambda: bool(server._requests) and server._requests[0].outcome == "stalled", "the stall", 5)
+        server._wait(stalled, "the stall", 5)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -366,31 +373,167 @@ def test_a_stream_that_was_cancelled_says_so(run: Run, server: ChatServer) -> No
     run(main)
 
 
-@pytest.mark.parametrize("through_proxy", [False, True])
-def test_cancelling_the_tls_handshake(run: Run, proxy: ProxyServer, through_proxy: bool) -> None:
-    async def main(peer: Peer) -> None:
-        proxies = proxy.url if through_proxy else None
-        client = AsyncClient(base_url=f"https://127.0.0.1:{peer.port}/v1", proxies=proxies, verify=False)
-        await cancelled_when(functools.partial(peer.heard.wait, 5), functools.partial(consume, client))
-        assert await blocking(peer.gone.wait, SOON)
+# Where a call may be before its connection stands.
+CONNECTING = [
+    "TCP", "TLS", "CONNECT", "SOCKS, the method", "SOCKS, the password", "SOCKS, the reply", "TLS with the proxy",
+    "TLS in the tunnel", "TLS behind SOCKS", "TLS in TLS",
+]  # fmt: skip
+
+
+class Connecting(NamedTuple):
+    """A client's arguments, with which a call gets as far as this and no further."""
+
+    options: dict[str, Any]
+    there: Callable[[], object]
+    """Wait until it has."""
+    peer: Peer | None
+
+    def assert_gone(self) -> None:
+        """The other end has seen that it was left."""
+        if self.peer is not None:
+            assert self.peer.gone.wait(SOON)
+            assert self.peer.connections == 1
+
+
+@pytest.fixture(params=CONNECTING)
+def connecting(request: pytest.FixtureRequest) -> Iterator[Connecting]:
+    phase = request.param
+    if phase == "TCP":
+        with full_listener() as port:
+            yield Connecting({"base_url": f"http://127.0.0.1:{port}/v1"}, lambda: None, None)
+        return
+    with Peer({"SOCKS, the password": b"\5\2", "SOCKS, the reply": b"\5\0"}.get(phase, b"")) as peer:
+        where = f"127.0.0.1:{peer.port}"
+        behind = {"TLS": None, "TLS in the tunnel": "proxy", "TLS behind SOCKS": "socks", "TLS in TLS": "tls_proxy"}
+        options: dict[str, Any] = {"base_url": "https://x.invalid/v1"}
+        if phase in behind:
+            name = behind[phase]
+            options = {"base_url": f"https://{where}/v1"}
+            options["proxies"] = None if name is None else request.getfixturevalue(name).url
+        elif phase == "CONNECT":
+            options["proxies"] = f"http://{where}"
+        elif phase == "TLS with the proxy":
+            options["proxies"] = f"https://{where}"
+        else:
+            options["proxies"] = f"socks5h://me:secret@{where}"
+        yield Connecting({**options, "verify": False, "timeout": 10}, functools.partial(peer.heard.wait, 5), peer)
+
+
+def test_cancelling_while_connecting(run: Run, connecting: Connecting) -> None:
+    async def main() -> None:
+        client = AsyncClient(**connecting.options)
+        await cancelled_when(connecting.there, functools.partial(consume, client))
+        await blocking(connecting.assert_gone)
         assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
         await client.aclose()
 
-    with Peer() as peer:
-        run(main, peer)
-        assert peer.connections == 1
+    run(main)
 
 
-def test_cancelling_connect(run: Run) -> None:
-    async def main(peer: Peer) -> None:
-        client = AsyncClient(base_url="https://example.invalid/v1", proxies=f"http://127.0.0.1:{peer.port}")
-        await cancelled_when(functools.partial(peer.heard.wait, 5), functools.partial(consume, client))
-        assert await blocking(peer.gone.wait, SOON)
-        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+async def cancel_again_and_again(task: asyncio.Task[None], turns: int) -> None:
+    """Cancel it three times, so many turns of the loop apart: who cleans up is not left to it either."""
+    for _ in range(3):
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_cancelling_again_and_again_while_connecting(connecting: Connecting, turns: int) -> None:
+    async def main() -> None:
+        client = AsyncClient(**connecting.options)
+        task = asyncio.create_task(consume(client))
+        await blocking(connecting.there)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await cancel_again_and_again(task, turns)
+        await blocking(connecting.assert_gone)
+        assert await settled(lambda: client.transport.connections() == (0, 0))  # type: ignore[attr-defined]
         await client.aclose()
 
-    with Peer() as peer:
-        run(main, peer)
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_cancelling_again_and_again(route: Route, phase: str) -> None:
+    async def main() -> None:
+        async with async_client(route) as client:
+            for turns in (1, 2, 3):
+                first = len(route.server.requests)
+                route.server.plan(PHASES[phase])
+                task = asyncio.create_task(consume(client))
+                await blocking(ready, route.server, phase, first)
+                await cancel_again_and_again(task, turns)
+                if phase == "waiting to retry":
+                    assert await settled(lambda: busy(client) == 0)
+                else:
+                    await aassert_ended(route.server, client, first)
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in astart(client)]) == "Hello"
+
+    asyncio.run(main())
+
+
+class Interruption(BaseException):
+    """As Ctrl-C's."""
+
+
+@contextlib.contextmanager
+def interrupted_when(there: Callable[[], object]) -> Iterator[None]:
+    """A signal ends the block, sent when this blocking call has returned and the main thread waits for its peer."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt(*ignored: object) -> None:
+        raise Interruption
+
+    over = threading.Event()
+
+    def watch() -> None:
+        there()
+        # Not only has the peer heard: the program waits.
+        while not is_waiting(sys._current_frames()[main]):
+            if over.wait(0.001):
+                return
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    watcher = threading.Thread(target=watch, name="watcher")
+    watcher.start()
+    try:
+        with pytest.raises(Interruption):
+            yield
+    finally:
+        over.set()
+        watcher.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def is_waiting(frame: Any) -> bool:
+    code = frame.f_code
+    return (Path(code.co_filename).name, code.co_name) in (("selectors.py", "select"), ("blocking.py", "_connect"))
+
+
+def test_interrupting_while_connecting(connecting: Connecting) -> None:
+    """What cancelling is to a task, Ctrl-C is to a program that blocks."""
+    client = Client(**connecting.options)
+    with interrupted_when(connecting.there):
+        start(client)
+    connecting.assert_gone()
+    assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+    client.close()
+
+
+@pytest.mark.parametrize("phase", ["before the head", "before content", "mid-stream"])
+def test_interrupting(route: Route, phase: str) -> None:
+    with sync_client(route) as client:
+        route.server.plan(PHASES[phase])
+        with interrupted_when(functools.partial(ready, route.server, phase)):
+            list(start(client))
+        assert_ended(route.server)
+        assert client.transport.connections() == (0, 0)  # type: ignore[attr-defined]
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in start(client)) == "Hello"
 
 
 def test_two_tasks_and_one_of_them_is_cancelled(run: Run, server: ChatServer) -> None:
@@ -503,11 +646,10 @@ def test_a_complete_stream_gives_its_connection_back(route: Route) -> None:
             assert len(client.models.list().data) == 1
             assert len(route.server.requests) == 3 * number
             assert client.transport.connections() == (0, 1)  # type: ignore[attr-defined]
-    if route.name == "proxy":
-        # The proxy opens one a request; what is ours goes to the proxy.
-        assert route.proxy is not None
-        assert {request.connection for request in route.proxy.requests} == {1}
-    else:
+    if route.between is not None:
+        assert {request.connection for request in route.between.requests} == {1}
+    if route.name != "proxy":
+        # That proxy opens one a request.
         assert route.server.connections == 1
 
 
@@ -522,8 +664,8 @@ def test_async_a_complete_stream_gives_its_connection_back(run: Run, route: Rout
                 assert client.transport.connections() == (0, 1)  # type: ignore[attr-defined]
 
     run(main)
-    if route.proxy is not None:
-        assert {request.connection for request in route.proxy.requests} == {1}
+    if route.between is not None:
+        assert {request.connection for request in route.between.requests} == {1}
     if route.name != "proxy":
         assert route.server.connections == 1
 
@@ -646,9 +788,11 @@ for base_url, proxy in routes:
     assert text(start(client)) == "Hello"
     clients.append(start(client))       # under way when the program ends
     next(clients[-1])
-for options in ({"base_url": f"https://{silent}/v1"}, {"base_url": "https://x.invalid/v1", "proxies": f"http://{silent}"}):
+for scheme in ("", "http", "https", "socks5h"):
+    base_url = "https://x.invalid/v1" if scheme else f"https://{silent}/v1"
+    proxy = f"{scheme}://{silent}" if scheme else None
     try:
-        start(Client(**options, timeout=0.1, max_retries=0))
+        start(Client(base_url=base_url, proxies=proxy, verify=ca, timeout=0.1, max_retries=0))
     except DeltawireError:
         pass
 print("done")
@@ -700,9 +844,10 @@ async def main():
         assert await text(start(client)) == "Hello"
         clients.append(await start(client)) # under way when the loop ends
         await clients[-1].__anext__()
-    # In the handshake, and in CONNECT.
+    # In the handshakes with a server, and with each kind of proxy.
     await cancelled(AsyncClient(base_url=f"https://{silent}/v1", verify=ca))
-    await cancelled(AsyncClient(base_url="https://x.invalid/v1", proxies=f"http://{silent}", verify=ca))
+    for scheme in ("http", "https", "socks5h"):
+        await cancelled(AsyncClient(base_url="https://x.invalid/v1", proxies=f"{scheme}://{silent}", verify=ca))
     print("done")
 
 """
@@ -716,6 +861,8 @@ def test_a_program_that_closes_nothing(
     tls_server: ChatServer,
     server: ChatServer,
     proxy: ProxyServer,
+    tls_proxy: ProxyServer,
+    socks: SocksServer,
     authority: trustme.CA,
     tmp_path: Path,
     last: str,
@@ -724,17 +871,20 @@ def test_a_program_that_closes_nothing(
     between = [BEFORE_THE_HEAD, STALLED, Answer.error(503, retry_after=60)] if last else [BEFORE_THE_HEAD, STALLED]
     answers = [GOOD, *[STALLED] * 4, *between, GOOD, STALLED]
     routes = []
-    for found in (server, tls_server):
-        found.plan(*answers, *answers)
-        routes += [f"{found.url} ", f"{found.url} {proxy.url}"]
+    ways = {server: ["", proxy.url, socks.url], tls_server: ["", proxy.url, socks.remote_url, tls_proxy.url]}
+    for found, proxies in ways.items():
+        found.plan(*answers * len(proxies))
+        routes += [f"{found.url} {each}" for each in proxies]
     with Peer() as silent:
         program = ASYNC_PROGRAM + last if last else SYNC_PROGRAM
         arguments = str(tmp_path / "ca.pem"), ",".join(routes), f"127.0.0.1:{silent.port}"
         assert run_program(program, *arguments) == "done\n"
-        assert silent.connections == 2
-    for found in (server, tls_server):
+        assert silent.connections == 4
+    for found, proxies in ways.items():
         found.wait_closed(SOON)
-        outcomes = [each.outcome for each in found.requests]
-        assert len(outcomes) == 2 * len(answers)
-        expected = ["client-closed" if each.ending == "stall" else "complete" for each in answers]
-        assert outcomes == expected * 2
+        outcomes = [request.outcome for request in found.requests]
+        expected = ["client-closed" if answer.ending == "stall" else "complete" for answer in answers]
+        assert outcomes == expected * len(proxies)
+    for each in (proxy, tls_proxy, socks):
+        assert each.requests
+        each.wait_closed(SOON)

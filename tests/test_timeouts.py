@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 import time
-from collections.abc import Iterator
 
 import anyio
 import pytest
-from driving import HI, MODEL, Driver, Peer, Run, full_listener
+from driving import HI, MODEL, Driver, Peer, Run, dribbling, full_listener
 from faults import HEAD, event
 
 from deltawire import AsyncClient, Client, ConfigurationError, RetryPolicy, Timeout, TimeoutError
@@ -200,28 +196,6 @@ def test_the_next_call_on_the_connection_has_its_own(driver: Driver, server: Cha
     heard = driver.stream(options(server.url, Timeout(first_content=0.35), retries=1))
     assert (heard.text, heard.error) == ("ok", None)
     assert server.connections == 1
-
-
-@contextlib.contextmanager
-def dribbling(data: bytes, pace: float) -> Iterator[int]:
-    """A port where a connection gets this, a byte at a time."""
-    over = threading.Event()
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError):
-            connection.recv(65536)
-            for position in range(len(data)):
-                connection.sendall(data[position : position + 1])
-                if over.wait(pace):
-                    return
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1]
-        over.set()
-        thread.join()
 
 
 def test_a_head_that_comes_in_drops(driver: Driver) -> None:

@@ -20,7 +20,7 @@ Main = Callable[[AsyncHTTPCoreTransport], Awaitable[None]]
 
 
 def exchange_on(transport: AsyncHTTPCoreTransport, route: Route, timeout: Timeout = QUICK) -> AsyncExchange:
-    proxy = None if route.proxy is None else Proxy.parse(route.proxy.url)
+    proxy = None if route.proxies is None else Proxy.parse(route.proxies)
     return transport.open(request_for(route), reply_for(route), deadlines(timeout), proxy=proxy)
 
 
@@ -48,7 +48,7 @@ def test_fault(run: Run, short_route: Route, name: str) -> None:
         error = check(name, route, await run_out(exchange_on(transport, route)))
         words = shown(error)
         assert "sk-secret" not in words
-        assert route.proxy is None or "pa ss:w@rd" not in words
+        assert route.between is None or "pa ss:w@rd" not in words
         # The connection is given back or closed; what comes next is not disturbed.
         assert transport.connections()[0] == 0
         assert text_of(await run_out(exchange_on(transport, route))) == "Hello"

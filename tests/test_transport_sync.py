@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("_tidy")
 
 
 def exchange_on(transport: HTTPCoreTransport, route: Route, timeout: Timeout = QUICK) -> Exchange:
-    proxy = None if route.proxy is None else Proxy.parse(route.proxy.url)
+    proxy = None if route.proxies is None else Proxy.parse(route.proxies)
     return transport.open(request_for(route), reply_for(route), deadlines(timeout), proxy=proxy)
 
 
@@ -44,7 +44,7 @@ def test_fault(route: Route, name: str) -> None:
         error = check(name, route, run_out(transport, route))
         words = shown(error)
         assert "sk-secret" not in words
-        assert route.proxy is None or "pa ss:w@rd" not in words
+        assert route.between is None or "pa ss:w@rd" not in words
         # The connection is given back or closed; what comes next is not disturbed.
         assert transport.connections()[0] == 0
         assert text_of(run_out(transport, route)) == "Hello"
