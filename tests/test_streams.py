@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from streaming import TOO_MUCH, FarTLS, Runtime, expires, is_gone, now, reset, tcp_pair
 
-from deltawire.transports.streams.layers import Expired, after
+from deltawire.transports.streams.layers import TLS, Expired, after
 
 pytestmark = pytest.mark.usefixtures("_tidy")
 
@@ -559,6 +559,41 @@ def test_garbage_right_behind_the_handshake(runtime: Runtime, trusting: ssl.SSLC
             async with runtime.beside(serve):
                 await now(runtime.secure(stream, trusting))
         assert stream.closed
+
+    runtime.run(main)
+
+
+def test_a_new_handshake(runtime: Runtime) -> None:
+    """A server of TLS 1.2 may ask for one, and says nothing more before it has begun. (Python's servers can't.)"""
+
+    class Asked(TLS):
+        def __init__(self) -> None:
+            self.over = False
+            self._heard, self._owed = b"", b""
+
+        def feed(self, data: bytes) -> None:
+            self._heard, self._owed = data, b"hello" if data == b"ask" else b""
+
+        def decrypt(self) -> bytes | None:
+            return None if self._heard == b"ask" else self._heard
+
+        def outgoing(self) -> bytes:
+            owed, self._owed = self._owed, b""
+            return owed
+
+    async def main() -> None:
+        stream, far = await over_tcp(runtime, after(5))
+        stream.tls = (Asked(),)
+
+        def serve() -> None:
+            far.sendall(b"ask")
+            assert far.recv(100) == b"hello"
+            far.sendall(b"answer")
+
+        with far:
+            async with runtime.beside(serve):
+                assert await now(stream.read()) == b"answer"
+            stream.abort()
 
     runtime.run(main)
 

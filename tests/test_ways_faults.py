@@ -166,7 +166,7 @@ SOCKS_ANSWERS = 2 + 2 + 10
 # A record's head, its true type, and the tag of AES-GCM or ChaCha20.
 RECORD_EXTRA = 5 + 1 + 16
 
-OPENS_NO_TUNNEL = "opens no tunnel"
+OPENS_NO_TUNNEL = "no answer in time"
 WITH_SERVER, WITH_PROXY = "the TLS handshake with 127.0.0.1 does not end", "the TLS handshake with the proxy"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -13,9 +12,6 @@ from .streams.layers import Expired
 
 if TYPE_CHECKING:
     from deltawire.protocol import Deadlines
-
-# Seconds by which a wait may seem to end before its deadline, since clocks are coarse.
-_EARLY = 0.05
 
 # What may go wrong with an exchange: our own errors from connecting, what httpcore raises on purpose (it
 # has no root of its own), and what the operating system says where httpcore does not translate it.
@@ -38,10 +34,7 @@ def exchange_error(error: Exception, deadlines: Deadlines, where: str) -> Deltaw
         return error
     reason = str(error)
     if isinstance(error, (Expired, httpcore.TimeoutException)):
-        left = deadlines.remaining(time.monotonic())
-        if left is not None and left < _EARLY:
-            # Expired has words of its own where a stream was opened.
-            return deadlines.error(where, reason if isinstance(error, Expired) else "")
-        reason = "another reply on it ran out of time, and httpcore ends all of an HTTP/2 connection together"
+        # Expired has words of its own where a stream was opened.
+        return deadlines.error(where, reason if isinstance(error, Expired) else "")
     reason = reason or type(error).__name__
     return ReadError(f"the connection broke{where}: {reason}")

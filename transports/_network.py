@@ -110,11 +110,17 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: BlockingStream, way: Way) -> None:
         self._inner = inner
         self._way = way
+        self._head = b""
         # No call more than need be: it is made for each token.
         self.read = inner.read  # type: ignore[method-assign]
         self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._inner.corked:
+            self._head = buffer
+            return
+        if self._head:
+            buffer, self._head = self._head + buffer, b""
         try:
             self._inner.write(buffer, timeout)
         except OSError as error:
@@ -129,6 +135,7 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         with securing(self._way, server_hostname):
             secure(self._inner, ssl_context, server_hostname)
+        self._inner.shared = False
         return self
 
 
@@ -143,11 +150,15 @@ class SyncNetwork(_Network, httpcore.NetworkBackend):
 
 
 class SyncConnection(_Connection, httpcore.HTTPConnection):
-    """A connection that knows its stream."""
+    """A connection that knows its stream, and takes one request at a time, also on HTTP/2: threads that read by turns
+    would wait for each other's deadlines, and be ended by them."""
 
     def __init__(self, network: SyncNetwork, **arguments: Any) -> None:
         super().__init__(network_backend=network, **arguments)
         self.network = network
+
+    def is_available(self) -> bool:
+        return self.is_idle() and super().is_available()
 
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
         self._taken(request)
@@ -170,10 +181,16 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
     def __init__(self, inner: AsyncStream, way: Way) -> None:
         self._inner = inner
         self._way = way
+        self._head = b""
         self.read = inner.read  # type: ignore[method-assign]
         self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if self._inner.corked:
+            self._head = buffer
+            return
+        if self._head:
+            buffer, self._head = self._head + buffer, b""
         try:
             await self._inner.write(buffer, timeout)
         except OSError as error:

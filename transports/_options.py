@@ -16,7 +16,7 @@ import msgspec
 from deltawire.protocol import APIStatusError, ConfigurationError, StreamEnded, StreamFailed, absolute_form
 
 from ._tls import tls_context
-from .streams.layers import HAS_UNIX_SOCKETS, Expired
+from .streams.layers import HAS_UNIX_SOCKETS, Expired, acknowledge_quickly
 from .streams.opening import Way
 
 if TYPE_CHECKING:
@@ -76,9 +76,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         context: ssl.SSLContext | None = self.contexts.get(purpose)
         if context is None:
             context = self.contexts[purpose] = tls_context(self.verify, purpose=purpose)
-        if purpose == "proxy":
-            # CONNECT is HTTP/1.1. The context may be the caller's, on which httpcore sets what servers are offered.
-            context.set_alpn_protocols(["http/1.1"])
         return context
 
 
@@ -130,7 +127,8 @@ class Progress:
 
     def trace(self, name: str, info: Mapping[str, Any]) -> None:
         """The connection stands when the request begins to be sent."""
-        if name.endswith("send_request_headers.started"):
+        protocol, _, event = name.partition(".")
+        if event == "send_request_headers.started":
             now = time.monotonic()
             self._deadlines.connected(now)
             stream = self.connection.network.stream
@@ -138,6 +136,14 @@ class Progress:
             stream.deadline = self._deadlines.wait_until(now)
             # For HTTP/2, which looks at them after this.
             self.timeouts["read"] = self.timeouts["write"] = above_zero(self._deadlines.remaining(now))
+            # Many proxies don't send a small piece before the one before it is acknowledged (Nagle's algorithm), which
+            # receivers put off for 40 ms: so the body is not to follow its head, but to go along with it,
+            stream.corked = protocol == "http11"
+        elif event == "send_request_body.started":
+            self.connection.network.stream.corked = False
+        elif event == "send_request_body.complete":
+            # and the first piece of the answer is acknowledged at once.
+            acknowledge_quickly(self.connection.network.stream.get_extra_info("socket"))
 
     async def atrace(self, name: str, info: Mapping[str, Any]) -> None:
         """As `trace`."""

@@ -50,7 +50,12 @@ class _Pools:
 
 class AsyncHTTPCoreTransport:
     """As `HTTPCoreTransport`, for asyncio and trio. Each event loop has its own connections: one transport may
-    serve one ``asyncio.run`` after the other, and what is open when a loop ends is closed with it."""
+    serve one ``asyncio.run`` after the other, and what is open when a loop ends is closed with it.
+
+    HTTP/2 carries many requests on one connection. httpcore can't reset a single one of them: after a reply that is
+    left early, or whose deadline passes, its connection takes no further request, and is closed when the others on
+    it are over.
+    """
 
     def __init__(
         self,
@@ -163,8 +168,10 @@ class AsyncHTTPCoreExchange:
         """See `AsyncExchange`."""
         reply = self._reply
         events: list[Event] = []
+        if reply.done:
+            return events
         try:
-            if self._body is None and not reply.done:
+            if self._body is None:
                 events = await self._open()
             now = time.monotonic()
             until = self._deadlines.wait_until(now)
@@ -181,7 +188,7 @@ class AsyncHTTPCoreExchange:
         except BaseException:
             await self._aclose_now()
             raise
-        if reply.done and events:
+        if reply.done:
             self._sound = is_sound(events[-1])
         return events
 

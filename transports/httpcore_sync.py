@@ -14,7 +14,7 @@ from deltawire.protocol import UsageError
 
 from ._errors import PEER_ERRORS, exchange_error
 from ._network import SyncPool
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, Progress, core_request, is_sound, time_left
+from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, Progress, core_request, is_sound
 from .streams.layers import Expired
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ class HTTPCoreTransport:
     all connections are made in place of the host that the URL names. ``local_address``: the IP address to connect
     from.
 
-    ``http2``: offer HTTP/2 in TLS (needs the extra ``deltawire[http2]``). httpcore can't reset a single stream of it:
-    after a reply that is left early its connection takes no further request, and is closed when the others on it are
-    over. A reply whose deadline passes takes the others on its connection along (not so in async programs).
+    ``http2``: offer HTTP/2 in TLS (needs the extra ``deltawire[http2]``), for one request at a time.
 
     Connections have TCP_NODELAY and keep-alive probes (a dead peer is noticed within six minutes).
     """
@@ -168,7 +166,6 @@ class HTTPCoreExchange:
         self._proxy = proxy
         self._connection: SyncConnection | None = None
         self._stream: BlockingStream | None = None
-        self._timeouts: dict[str, float | None] = {}
         self._response: httpcore.Response | None = None
         self._body: Iterator[bytes] = iter(())
         # Whether the body has been read to its end, and whether its verdict speaks for the connection.
@@ -181,8 +178,10 @@ class HTTPCoreExchange:
         """See `Exchange`."""
         reply = self._reply
         events: list[Event] = []
+        if reply.done:
+            return events
         try:
-            if self._response is None and not reply.done:
+            if self._response is None:
                 events = self._open()
             if not events:
                 self._wait()
@@ -197,7 +196,7 @@ class HTTPCoreExchange:
         except BaseException:
             self.close_now()
             raise
-        if reply.done and events:
+        if reply.done:
             self._sound = is_sound(events[-1])
         return events
 
@@ -228,7 +227,6 @@ class HTTPCoreExchange:
             self._transport.leave()
         self._connection = progress.connection
         self._stream = self._connection.network.stream
-        self._timeouts = progress.timeouts
         return response
 
     def _wait(self) -> None:
@@ -238,11 +236,8 @@ class HTTPCoreExchange:
         if now >= until:
             # Even if there is something left to read.
             raise Expired
-        if self._stream is not None and not self._stream.shared:
-            self._stream.deadline = until
-        else:
-            # On HTTP/2, httpcore looks here before each read.
-            self._timeouts["read"] = time_left(until)
+        assert self._stream is not None
+        self._stream.deadline = until
 
     def _next(self) -> bytes | None:
         """The next bytes of the body, None for its end."""
@@ -267,11 +262,9 @@ class HTTPCoreExchange:
 
     def _drain(self) -> None:
         """Read what is left after the last event, so that the connection can be kept: a little, for a little while."""
-        left = DRAIN_BYTES
-        if self._stream is None or self._stream.shared:
-            # HTTP/2 needs no such thing, and there a read that times out would end the others, too.
-            return
+        assert self._stream is not None
         self._stream.deadline = time.monotonic() + DRAIN_SECONDS
+        left = DRAIN_BYTES
         with contextlib.suppress(*PEER_ERRORS):
             while left > 0 and (data := self._next()) is not None:
                 left -= len(data)
@@ -281,11 +274,9 @@ class HTTPCoreExchange:
         if self._closed:
             return
         self._closed = True
-        if self._response is None or self._connection is None or self._stream is None:
+        if self._response is None or self._connection is None:
             return
-        if not self._sound:
-            self._connection.spoiled = True
-        if not self._stream.shared and not (self._sound and self._complete):
+        if not (self._sound and self._complete):
             self._connection.abort()
         self._transport.enter()
         try:

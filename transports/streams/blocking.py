@@ -47,6 +47,8 @@ class BlockingStream(Layers):
                     raise closed_here()
                 if self.tls:
                     data = self._decrypted(data)
+                    if self._may_owe(data):
+                        self.write(b"")
             return data
         finally:
             self._reading = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import selectors
@@ -113,6 +114,8 @@ class Layers:
         """Nothing has come since this was last set."""
         self.closed = False
         """Whether this end was closed."""
+        self.corked = False
+        """What is written now shall leave together with what is written next; whoever writes sees to that."""
         self.tls: tuple[TLS, ...] = ()
         """From the socket upwards."""
 
@@ -151,10 +154,15 @@ class Layers:
         return plain
 
     def _encrypted(self, data: bytes) -> bytes:
+        """As the socket gets it. For b"": what TLS has to say of itself, if anything."""
         for layer in reversed(self.tls):
-            # An empty record is legal, and of no use to anybody.
-            data = layer.encrypt(data) if data else b""
+            data = layer.encrypt(data) if data else layer.outgoing()
         return data
+
+    def _may_owe(self, data: bytes | None) -> bool:
+        """Whether the peer may await a word of TLS, not of its user: a server of TLS 1.2 that has asked for a new
+        handshake does. (There is none with HTTP/2, where another one may be about to write.)"""
+        return data is None and not self.shared
 
     def secured(self, layer: TLS) -> None:
         """This layer's handshake is complete. Raises `ssl.SSLError`."""
@@ -226,3 +234,11 @@ def set_options(sock: Any) -> None:
         option = next((getattr(socket, name) for name in names if hasattr(socket, name)), None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def acknowledge_quickly(sock: Any) -> None:
+    """Don't put off the acknowledgement of what comes next, where the system can be told so (Linux)."""
+    if hasattr(socket, "TCP_QUICKACK") and sock.family in (socket.AF_INET, socket.AF_INET6):
+        # The peer may have gone meanwhile.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .layers import READ, Layers, closed_here, set_options
 
@@ -86,8 +86,8 @@ class AsyncioStream(Layers, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # By its methods only: uvloop's are no `asyncio.Transport`.
+        self._transport = cast("asyncio.Transport", transport)
         set_options(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
@@ -144,6 +144,8 @@ class AsyncioStream(Layers, asyncio.Protocol):
                 continue
             if self.tls:
                 data = self._decrypted(data)
+                if self._may_owe(data):
+                    await self.write(b"")
         return data
 
     async def write(self, data: bytes, timeout: float | None = None) -> None:

@@ -46,6 +46,8 @@ class TrioStream(Layers):
                 self.silent = False
             if self.tls:
                 data = self._decrypted(data)
+                if self._may_owe(data):
+                    await self.write(b"")
         if not waited:
             # The others' turn. Not to be cancelled, for the bytes would be lost.
             await trio.lowlevel.cancel_shielded_checkpoint()

@@ -40,6 +40,10 @@ _MOST_ADDRESSES = 4
 _ELSEWHERE = (3, 4, 5, 6, 8)
 
 
+# What a machine is told of a deadline that has passed.
+_SILENCE = OSError("no answer in time")
+
+
 class Way(msgspec.Struct, frozen=True):
     """How servers are reached."""
 
@@ -60,6 +64,12 @@ class Way(msgspec.Struct, frozen=True):
     def looks_up(self, host: str) -> bool:
         """Whether the server's name is looked up here, for the proxy; ``socks5h://`` leaves that to the proxy."""
         return self.scheme == "socks5" and not is_ip_address(host)
+
+    def context_for_proxy(self) -> ssl.SSLContext:
+        """A caller's own context may be the one for servers, too; and to those httpcore offers HTTP/2 by it."""
+        context: ssl.SSLContext = self.proxy_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     @property
     def scheme(self) -> str:
@@ -96,7 +106,7 @@ def _open(way: Way, host: str, port: int, deadline: float) -> BlockingStream:
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
-                secure(stream, way.proxy_context(), way.proxy.host)
+                secure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += _tunnel(stream, host, port, way.proxy)
     except BaseException:
@@ -115,9 +125,11 @@ def _tunnel(stream: BlockingStream, host: str, port: int, proxy: Proxy) -> bytes
             events = machine.receive(data) if data else machine.end()
         # A proxy may have answered ahead of its turn.
         stream.write(machine.data_to_send())
-    except (OSError, Expired) as error:
+    except Expired:
+        events = machine.fail(_SILENCE) or events
+        _raise_silence(events)
+    except OSError as error:
         events = machine.fail(error) or events
-        _raise_silence(error, events)
     return _opened(events)
 
 
@@ -172,7 +184,7 @@ async def _aopen(way: Way, host: str, port: int, deadline: float) -> AsyncStream
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
-                await asecure(stream, way.proxy_context(), way.proxy.host)
+                await asecure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += await _atunnel(stream, host, port, way.proxy)
     except BaseException:
@@ -209,9 +221,11 @@ async def _atunnel(stream: AsyncStream, host: str, port: int, proxy: Proxy) -> b
             data = await stream.read()
             events = machine.receive(data) if data else machine.end()
         await stream.write(machine.data_to_send())
-    except (OSError, Expired) as error:
+    except Expired:
+        events = machine.fail(_SILENCE) or events
+        _raise_silence(events)
+    except OSError as error:
         events = machine.fail(error) or events
-        _raise_silence(error, events)
     return _opened(events)
 
 
@@ -271,11 +285,11 @@ def _securing_proxy(proxy: Proxy) -> contextlib.AbstractContextManager[None]:
     )
 
 
-def _raise_silence(error: Exception, events: list[TunnelEvent]) -> None:
+def _raise_silence(events: list[TunnelEvent]) -> None:
     """A proxy that says nothing is a matter of time; one that has refused, and says no more, has refused."""
     for event in events:
-        if isinstance(error, Expired) and isinstance(event, TunnelFailed) and event.error.status_code is None:
-            raise Expired(f"the proxy {event.error.proxy} opens no tunnel") from None
+        if isinstance(event, TunnelFailed) and event.error.status_code is None:
+            raise Expired(str(event.error)) from None
 
 
 def _opened(events: list[TunnelEvent]) -> bytes:
