@@ -104,9 +104,18 @@ def test_nobody_answers(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["nowhere.invalid", "a" * 64 + ".x", "a..b", ".x", "a" * 300, "\u00fc" * 64 + ".x", "a\0b", "\ud800.x"]
+    "host", ["nowhere.invalid", "a" * 64 + ".x", "a..b", ".x", "a" * 300, "\u00fc" * 64 + ".x", "\ud800.x"]
 )
-def test_names_that_lead_nowhere(runtime: Runtime, host: str) -> None:
+def test_names_that_lead_nowhere(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    original = socket.getaddrinfo
+
+    def getaddrinfo(name: Any, *more: Any, **named: Any) -> Any:
+        if name in ("nowhere.invalid", b"nowhere.invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return original(name, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
     async def main() -> None:
         error = await failed(runtime, 80, host=host)
         assert isinstance(error, ConnectError)
@@ -157,8 +166,8 @@ def test_the_next_address(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, fir
 
 def test_local_addresses(runtime: Runtime) -> None:
     async def main(port: int) -> None:
-        # TEST-NET-1 is nobody's; the others are no addresses.
-        for local in ("192.0.2.1", "nowhere.invalid", "a" * 64 + ".x"):
+        # TEST-NET-1 is nobody's; the other is no address.
+        for local in ("192.0.2.1", "a" * 64 + ".x"):
             error = await failed(runtime, port, local_address=local)
             assert f"from the local address {local}" in str(error)
 
@@ -322,9 +331,9 @@ def test_a_proxy_that_ends_or_stalls_anywhere(
     async def main(ending: Any, cut: tuple[bytes, ...]) -> None:
         script = Turns(*cut, end=ending, tls=server_context if way == "https" else None)
         with proxies(way, script) as proxy:
-            due = after(0.03)
+            due = after(0.05)
             error = await failed(
-                runtime, 443, host="api.example", within=0.03 if ending is is_gone else 5.0,
+                runtime, 443, host="api.example", within=0.05 if ending is is_gone else 5.0,
                 proxy=proxy, proxy_context=lambda: trusting,
             )  # fmt: skip
             if ending is is_gone:

@@ -134,7 +134,8 @@ def _tunnel(stream: BlockingStream, host: str, port: int, proxy: Proxy) -> bytes
 
 
 def secure(stream: BlockingStream, context: ssl.SSLContext, hostname: str | None) -> None:
-    """Lay TLS over a stream, which is closed if that fails. Raises `OSError`, `Expired`."""
+    """Lay TLS over a stream, which is closed if that fails. Raises `OSError`, `Expired`; `ValueError` for a name
+    that is none."""
     try:
         layer = TLS(context, hostname)
         try:
