@@ -8,6 +8,7 @@ besides.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 import threading
 import time
@@ -45,6 +46,8 @@ class Timed:
     """When a plain timer went off that was set at the start."""
     text: str = ""
     error: BaseException | None = None
+    calls: int = 1
+    """How many it took, this one included."""
     started: list[Callable[[], None]] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -115,20 +118,27 @@ RUNS: dict[str, Callable[..., None]] = {
 }
 
 
-def assert_in_time(name: str, what: str, given: dict[str, Any], deadline: str, *, warm: bool) -> Timed:
+def assert_in_time(
+    name: str, what: str, given: dict[str, Any], deadline: str, *, warm: bool, plan: Callable[[], object] = lambda: None
+) -> Timed:
     """Make a call that runs into this deadline, and see that it ends no sooner than that and not much later. `warm`: on
-    a connection that stands, so that connecting is not in the figure."""
-    timed = Timed(idle=deadline == "idle")
+    a connection that stands, so that connecting is not in the figure. `plan` has its peers do what they are to do; it
+    is done again where a busy machine has held up the first call, which three in a row it does not."""
     limits = Timeout(**{"connect": 5, "first_content": 5, "idle": 5, deadline: LIMIT})
-    RUNS[name]({**given, "max_retries": 0, "timeout": 5}, warm, timed, limits)
-    assert isinstance(timed.error, TimeoutError), repr(timed.error)
-    assert (timed.error.deadline, timed.error.seconds) == (deadline, LIMIT)
-    late, plain = (each - timed.start - LIMIT for each in (timed.end, timed.reference))
-    print(f"late: {name}, {what}, {deadline}: {late * 1000:.1f} ms; a plain timer: {plain * 1000:.1f} ms")
-    # The deadline of an idle reply runs from when the content came, which is a moment before it is handed out.
-    assert late > -0.02
-    assert late < IN_TIME + max(plain, 0)
-    return timed
+    for number in (1, 2, 3):
+        plan()
+        timed = Timed(idle=deadline == "idle")
+        RUNS[name]({**given, "max_retries": 0, "timeout": 5}, warm, timed, limits)
+        assert isinstance(timed.error, TimeoutError), repr(timed.error)
+        assert (timed.error.deadline, timed.error.seconds) == (deadline, LIMIT)
+        late, plain = (each - timed.start - LIMIT for each in (timed.end, timed.reference))
+        print(f"late: {name}, {what}, {deadline}: {late * 1000:.1f} ms; a plain timer: {plain * 1000:.1f} ms")
+        # The deadline of an idle reply runs from when the content came, which is a moment before it is handed out.
+        assert late > -0.02
+        timed.calls = number
+        if late < IN_TIME + max(plain, 0):
+            return timed
+    raise AssertionError(f"late three times, the last time by {late * 1000:.0f} ms")
 
 
 # The kinds of way; each has all that may go wrong with a clock.
@@ -150,15 +160,16 @@ def test_a_stream_that_goes_on_and_on(driver: Driver, kind: Route, deadline: str
         first = [event(), event("a")] if deadline == "idle" else [event()]
         endless = Answer(events=[*first, *COMMENTS], pace=0.05)
     # The first request is for the models: the connection stands when the chat begins.
-    kind.server.plan(Answer(), endless)
-    timed = assert_in_time(driver.name, kind.name, kind.options(), deadline, warm=True)
+    timed = assert_in_time(
+        driver.name, kind.name, kind.options(), deadline, warm=True, plan=lambda: kind.server.plan(Answer(), endless)
+    )
     assert timed.text == {"first_content": "", "idle": "a"}.get(deadline, "a" * len(timed.text))
     assert isinstance(timed.error, TimeoutError)
     if timed.text:
         assert timed.error.partial is not None
         assert timed.error.partial.choices[0].message.content == timed.text
-    assert kind.server.wait_outcome(1, 1) == "client-closed"
-    assert kind.server.connections == 1
+    assert kind.server.wait_outcome(2 * timed.calls - 1, 1) == "client-closed"
+    assert kind.server.connections == timed.calls
 
 
 @pytest.mark.parametrize("deadline", ["connect", "total"])
@@ -196,8 +207,8 @@ def test_a_handshake_that_stops(
     name, fault = STALLS[stall]
     with laid(BY_NAME[name], server_context, trusting) as route:
         assert route.between is not None
-        route.between.plan(fault)
-        assert_in_time(driver.name, stall, route.options(), "connect", warm=False)
+        plan = functools.partial(route.between.plan, fault)
+        assert_in_time(driver.name, stall, route.options(), "connect", warm=False, plan=plan)
         route.between.wait_closed(1)
         route.server.wait_closed(1)
 
