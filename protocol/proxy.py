@@ -169,6 +169,8 @@ def _check(
     except UnicodeEncodeError:
         raise ConfigurationError(f"{name} has a user or password that UTF-8 can't say (a lone surrogate)") from None
     if scheme in ("http", "https"):
+        if user and b":" in user:
+            raise ConfigurationError(f"the user name of {name} has a colon, which Basic can't say (RFC 7617)")
         for key, value in headers:
             if _field(key, value, name)[0] in _OWN_FIELDS:
                 raise ConfigurationError(f"the header {key.decode()} of {name} is set by deltawire")
@@ -178,10 +180,9 @@ def _check(
     if secret and not user:
         raise ConfigurationError(f"{name} has a password and no user, which SOCKS can't say (RFC 1929): name one")
     # One byte each says how long they are; an empty user name is none.
-    if user is not None and not 1 <= len(user) <= 255:
-        raise ConfigurationError(f"the user name of {name} must have 1 to 255 bytes in UTF-8 (RFC 1929)")
-    if secret is not None and len(secret) > 255:
-        raise ConfigurationError(f"the password of {name} must have at most 255 bytes in UTF-8 (RFC 1929)")
+    if (user is not None and not 1 <= len(user) <= 255) or len(secret or b"") > 255:
+        limits = "a user of 1 to 255 bytes in UTF-8, and a password of at most 255 bytes"
+        raise ConfigurationError(f"{name} must have {limits} (RFC 1929)")
 
 
 class TunnelOpened(msgspec.Struct, frozen=True):

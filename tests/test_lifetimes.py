@@ -12,6 +12,7 @@ import contextlib
 import functools
 import gc
 import signal
+import socket
 import ssl
 import sys
 import threading
@@ -888,3 +889,84 @@ def test_a_program_that_closes_nothing(
     for each in (proxy, tls_proxy, socks):
         assert each.requests
         each.wait_closed(SOON)
+
+
+# --- Closing the client while it connects ---------------------------------------------------------------
+
+
+class Hesitant:
+    """A SOCKS proxy that answers when it is told to, and is the server, too."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self.url = f"socks5h://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked, self.go_on, self.gone = threading.Event(), threading.Event(), threading.Event()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            connection.recv(100)
+            self.asked.set()
+            assert self.go_on.wait(5)
+            connection.sendall(b"\x05\x00\x05\x00\x00\x01\0\0\0\0\0\0")
+            while connection.recv(65536):
+                pass
+        self.gone.set()
+
+    def __enter__(self) -> Hesitant:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.join()
+        self._listener.close()
+
+
+def test_closing_the_client_while_a_thread_connects() -> None:
+    """What is opened after the end is closed at once: nobody else would."""
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            client.chat.completions.create(HI, MODEL)
+        except DeltawireError as error:
+            errors.append(error)
+
+    with Hesitant() as proxy:
+        client = Client(base_url="http://example.org/v1", proxies=proxy.url, max_retries=0, timeout=5)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert proxy.asked.wait(5)
+        client.close()
+        proxy.go_on.set()
+        thread.join()
+        assert proxy.gone.wait(SOON)
+    assert len(errors) == 1
+    assert "closed" in str(errors[0])
+
+
+def test_closing_the_client_while_a_task_connects(run: Run) -> None:
+    errors: list[BaseException] = []
+
+    async def main(proxy: Hesitant) -> None:
+        client = AsyncClient(base_url="http://example.org/v1", proxies=proxy.url, max_retries=0, timeout=5)
+
+        async def ask() -> None:
+            try:
+                await client.chat.completions.create(HI, MODEL)
+            except DeltawireError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            assert await blocking(proxy.asked.wait, 5)
+            await client.aclose()
+            proxy.go_on.set()
+        assert await blocking(proxy.gone.wait, SOON)
+
+    with Hesitant() as proxy:
+        run(main, proxy)
+    assert len(errors) == 1
+    assert "closed" in str(errors[0])

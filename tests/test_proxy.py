@@ -144,6 +144,14 @@ def test_what_rfc_1929_cannot_say(scheme: str, user: str, password: str | None, 
     assert "some_name" in refused(Proxy.parse, url, "some_name")
 
 
+def test_what_rfc_7617_cannot_say() -> None:
+    with pytest.raises(ConfigurationError, match="colon") as caught:
+        Proxy.parse("http://me%3Ax:pw-secret@h:1")
+    assert "pw-secret" not in str(caught.value)
+    assert Proxy.parse("socks5://me%3Ax:p%3Aw@h:1").username == "me:x"
+    assert Proxy.parse("http://me:p%3Aw@h:1").password == "p:w"
+
+
 def test_a_password_without_a_user() -> None:
     assert "no user" in refused(Proxy, "socks5", "p", 1, None, SECRET)
     assert Proxy("socks5", "p", 1, None, "").username is None

@@ -32,6 +32,14 @@ class _Network:
     def __init__(self, way: Way) -> None:
         self._way = way
         self.stream: Any = None
+        self.closed = False
+
+    def _opened(self, stream: Any) -> None:
+        self.stream = stream
+        if self.closed:
+            # By another thread or task, while there was nothing yet to close. Nobody would.
+            stream.abort()
+            raise ConnectionAbortedError("the client was closed")
 
 
 class _Connection:
@@ -145,7 +153,7 @@ class SyncNetwork(_Network, httpcore.NetworkBackend):
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *options: object, **more: object
     ) -> httpcore.NetworkStream:
-        self.stream = open_stream(self._way, host, port, after(timeout))
+        self._opened(open_stream(self._way, host, port, after(timeout)))
         return _Stream(self.stream, self._way)
 
 
@@ -163,6 +171,10 @@ class SyncConnection(_Connection, httpcore.HTTPConnection):
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
         self._taken(request)
         return super().handle_request(request)
+
+    def close(self) -> None:
+        self.network.closed = True
+        super().close()
 
 
 class SyncPool(_Pool, httpcore.ConnectionPool):
@@ -213,7 +225,7 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *options: object, **more: object
     ) -> httpcore.AsyncNetworkStream:
-        self.stream = await aopen_stream(self._way, host, port, after(timeout))
+        self._opened(await aopen_stream(self._way, host, port, after(timeout)))
         return _AsyncStream(self.stream, self._way)
 
 
@@ -227,6 +239,10 @@ class AsyncConnection(_Connection, httpcore.AsyncHTTPConnection):
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
         self._taken(request)
         return await super().handle_async_request(request)
+
+    async def aclose(self) -> None:
+        self.network.closed = True
+        await super().aclose()
 
 
 class AsyncPool(_Pool, httpcore.AsyncConnectionPool):

@@ -166,10 +166,10 @@ class AsyncHTTPCoreExchange:
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
+        if self._reply.done:
+            return []
         reply = self._reply
         events: list[Event] = []
-        if reply.done:
-            return events
         try:
             if self._body is None:
                 events = await self._open()

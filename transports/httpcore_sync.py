@@ -176,10 +176,10 @@ class HTTPCoreExchange:
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
+        if self._reply.done:
+            return []
         reply = self._reply
         events: list[Event] = []
-        if reply.done:
-            return events
         try:
             if self._response is None:
                 events = self._open()
