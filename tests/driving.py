@@ -312,6 +312,9 @@ def no_leaks() -> Iterator[None]:
     before = open_sockets()
     yield
     gc.collect()
+    # What has outlived this is of longer life: not to be looked through again for each test, which would take longer
+    # than the tests.
+    gc.freeze()
     assert open_sockets() <= before, "sockets are left open"
 
 
