@@ -304,6 +304,11 @@ def open_sockets() -> int:
     return count
 
 
+def lasting_threads() -> list[threading.Thread]:
+    """Those that the process would wait for; trio keeps others for a while, in case it needs them again."""
+    return [each for each in threading.enumerate() if not each.daemon]
+
+
 @contextlib.contextmanager
 def no_leaks() -> Iterator[None]:
     """Fail if there are more sockets after the block than before. (Objects that were not closed are warnings, and

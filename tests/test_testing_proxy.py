@@ -27,6 +27,7 @@ from by_hand import (
     read_reset,
     read_until,
 )
+from driving import lasting_threads
 
 from deltawire.testing import Answer, ChatServer, ProxyServer
 
@@ -447,8 +448,7 @@ def test_start_and_stop_may_be_repeated() -> None:
         client.sendall(b"GET ")
         proxy.stop()
         assert proxy.open_connections == 0
-    # (trio keeps its own for a while.)
-    assert [each for each in threading.enumerate() if not each.daemon] == [threading.main_thread()]
+    assert lasting_threads() == [threading.main_thread()]
 
 
 def test_a_target_that_resets_as_soon_as_it_is_reached(proxy: ProxyServer, target: socket.socket) -> None:

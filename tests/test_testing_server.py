@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import trustme
+from driving import lasting_threads
 
 from deltawire.testing import Answer, ChatServer
 
@@ -542,7 +543,7 @@ def test_start_and_stop_may_be_repeated() -> None:
         socket.create_connection(("127.0.0.1", port))
     with server:
         assert ask(server)[0] == 200
-    assert threading.enumerate() == [threading.main_thread()]
+    assert lasting_threads() == [threading.main_thread()]
 
 
 def test_a_connection_accepted_in_the_turn_of_stop_is_closed_too() -> None:

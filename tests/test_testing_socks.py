@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 from by_hand import TLSOver, accept, dial, kill, listen, origin, read_all, read_exactly, read_reset, read_until
+from driving import lasting_threads
 
 from deltawire.testing import ChatServer, SocksServer
 
@@ -363,4 +364,4 @@ def test_start_and_stop_may_be_repeated(target: socket.socket) -> None:
             assert sock.recv(1) == b""
     with socks, tunnel(socks, target):
         assert [record.connection for record in socks.requests] == [1, 2]
-    assert threading.enumerate() == [threading.main_thread()]
+    assert lasting_threads() == [threading.main_thread()]

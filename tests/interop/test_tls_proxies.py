@@ -86,7 +86,7 @@ def test_http_to_a_proxy_that_wants_tls(
     if server.url.startswith("https:"):
         error = only(told.error, ProxyError)
         assert f"the proxy {shown} does not answer in HTTP" in str(error)
-        assert "https:// and socks5:// are other schemes" in str(error)
+        assert "is it an HTTP proxy?" in str(error)
     else:
         # It might be the server that answers with a TLS alert.
         assert f"via proxy {shown}" in str(only(told.error, ReadError))
