@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import math
 import socket
 import ssl
@@ -344,7 +345,7 @@ def test_any_transport() -> None:
 
 
 def test_uvloop(trusting: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
-    uvloop = pytest.importorskip("uvloop")
+    uvloop: Any = importlib.import_module("uvloop")
 
     async def main(port: int) -> None:
         stream = await aopen_stream(Way(), "localhost", port, after(5))
