@@ -39,12 +39,12 @@ from typing import TYPE_CHECKING
 from . import verdicts
 from .accumulate import Accumulator
 from .bodies import ContentDecoder, Sniffer
-from .chunks import ChatCompletion, ModelList
+from .chunks import ChatCompletion
 from .context import NO_CONTEXT, Context
-from .dialects import openai
+from .dialects.openai import chunk_of
+from .dialects.signals import BadEvent
 from .errors import (
     APIError,
-    ConfigurationError,
     DeltawireError,
     ReadError,
     StreamError,
@@ -54,6 +54,7 @@ from .errors import (
     UsageError,
 )
 from .events import Event, StreamEnded, StreamFailed
+from .kinds import kind_of, read_blocks
 from .limits import DEFAULT_LIMITS, Limits
 from .sse import BlockSplitter, parse_block
 from .states import TRANSITIONS, State
@@ -61,6 +62,8 @@ from .status import ErrorObject, request_id, status_error, stream_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .dialects.signals import Signal
 
 
 # A member looked up on its Enum costs as much as reading a small event, before Python 3.12.
@@ -70,9 +73,10 @@ _IDLE, _SNIFFING, _EVENTS, _DOCUMENT, _ERROR_BODY, _UNEXPECTED, _DONE = State
 class Reply:
     """One reply, from its head to its verdict.
 
-    ``dialect`` is "openai" (a chat reply), or "models" (the reply to ``GET /models``). ``stream``
-    says what was asked for; the body is read as what it is. ``context`` tells errors where they
-    happened. Nothing that a peer sends raises; verbs out of turn raise `UsageError`.
+    ``dialect`` names the kind of reply, as in ``kinds.py``: "openai" (a chat reply), or "models" (the
+    reply to ``GET /models``). ``stream`` says what was asked for; the body is read as what it is.
+    ``context`` tells errors where they happened. Nothing that a peer sends raises; verbs out of turn
+    raise `UsageError`.
     """
 
     def __init__(
@@ -83,8 +87,7 @@ class Reply:
         limits: Limits | None = None,
         context: Context | None = None,
     ) -> None:
-        if dialect not in ("openai", "models"):
-            raise ConfigurationError(f"unknown dialect {dialect!r}: use 'openai' or 'models'")
+        self._kind = kind_of(dialect)
         self.dialect = dialect
         self.stream = stream
         self.context = context or NO_CONTEXT
@@ -96,7 +99,7 @@ class Reply:
         self._state = _IDLE
         self._splitter = BlockSplitter(self._limits, at_start=False)
         self._accumulator = Accumulator(extras=False)
-        self._dialect = openai.OpenAIEvents(self._accumulator)
+        self._reader = self._kind.events(self._accumulator)
         self._sniffer = Sniffer(b"")
         self._decoder: ContentDecoder | None = None
         self._body = bytearray()
@@ -160,7 +163,7 @@ class Reply:
                 if payload is None:
                     return self._read_events(data)
                 events: list[Event] = []
-                signal = self._dialect.read((payload,), events)
+                signal = self._reader.read((payload,), events)
                 return events if signal is None else events + self._conclude(signal)
         self._check("receive")
         if self._state is _DONE or not data:
@@ -228,32 +231,16 @@ class Reply:
     def _read_events(self, data: bytes) -> list[Event]:
         plain, blocks = self._splitter.receive(data)
         events: list[Event] = []
-        signal = self._dialect.read(blocks, events) if plain else self._read_blocks(blocks, events)
+        signal = self._reader.read(blocks, events) if plain else read_blocks(self._reader, blocks, events)
         if signal is not None:
             events += self._conclude(signal)
         elif (over := self._splitter.error) is not None:
             events += self._too_large(f"a {over.limit_name} of the event stream", over.limit_name, over.limit)
         return events
 
-    def _read_blocks(self, blocks: list[bytes], events: list[Event]) -> openai.Signal | None:
-        # Runs of events are read in one go; of all names only "error" makes a difference.
-        run: list[bytes] = []
-        for block in blocks:
-            name, data, _, _ = parse_block(block)
-            if data is None:
-                continue
-            if name != b"error":
-                run.append(data)
-                continue
-            signal = self._dialect.read(run, events) or self._dialect.read((data,), events, name)
-            if signal is not None:
-                return signal
-            run.clear()
-        return self._dialect.read(run, events)
-
-    def _conclude(self, signal: openai.Signal) -> list[Event]:
+    def _conclude(self, signal: Signal) -> list[Event]:
         """What an event said beside chunks: the end, or an error."""
-        if isinstance(signal, openai.BadEvent):
+        if isinstance(signal, BadEvent):
             return self._fail(verdicts.malformed(signal.what, self.context, self._where(), signal.data))
         if isinstance(signal, ErrorObject):
             return self._fail(stream_error(signal, self.headers, self.context))
@@ -324,8 +311,8 @@ class Reply:
         if data is None:
             return []
         events: list[Event] = []
-        signal = self._dialect.read((data,), events, name)
-        if signal is not None and not isinstance(signal, openai.BadEvent):
+        signal = self._reader.read((data,), events, name)
+        if signal is not None and not isinstance(signal, BadEvent):
             events += self._conclude(signal)
         return events
 
@@ -333,25 +320,24 @@ class Reply:
         body = bytes(self._body)
         self._body.clear()
         try:
-            whole = openai.read_completion(body) if self.dialect == "openai" else openai.read_models(body)
-            found = openai.error_in_document(body) if b'"error"' in body or whole is None else None
+            whole = self._kind.document(body)
         except ValueError as problem:
             return self._truncated(error, f"the JSON document is cut off or broken ({problem})", body)
-        if found is not None:
-            return self._fail(stream_error(found, self.headers, self.context))
-        if isinstance(whole, ModelList):
-            self._end()
-            return [whole, StreamEnded(True)]
+        if isinstance(whole, ErrorObject):
+            return self._fail(stream_error(whole, self.headers, self.context))
         if whole is None:
             return self._fail(self._unexpected("the reply is JSON, but holds nothing that was asked for", body))
-        chunk = openai.chunk_of(whole)
+        if not isinstance(whole, ChatCompletion):
+            self._end()
+            return [whole, StreamEnded(True)]
+        chunk = chunk_of(whole)
         self._accumulator.add(chunk)
         self._end()
         return [chunk, StreamEnded(self._accumulator.finished, whole)]
 
     def _ended(self) -> list[Event]:
         events: list[Event] = []
-        self._dialect.flush(events)
+        self._reader.flush(events)
         self._end()
         events.append(StreamEnded(self._accumulator.finished))
         return events
@@ -365,7 +351,7 @@ class Reply:
 
     def _fail(self, error: DeltawireError, cause: Exception | None = None) -> list[Event]:
         events: list[Event] = []
-        self._dialect.flush(events)
+        self._reader.flush(events)
         self._end()
         if cause is not None:
             error.__cause__ = cause
