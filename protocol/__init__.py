@@ -71,6 +71,7 @@ from .routing import bypasses, choose_proxy
 from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
+from .stopping import StopWords
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -131,6 +132,7 @@ __all__ = [
     "Socks5",
     "SocksState",
     "State",
+    "StopWords",
     "StreamEnded",
     "StreamError",
     "StreamFailed",
