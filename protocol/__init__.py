@@ -21,6 +21,7 @@ from .chunks import (
     Model,
     ModelList,
     PromptTokensDetails,
+    StatusChunk,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -30,6 +31,7 @@ from .chunks import (
 )
 from .context import Context
 from .deadlines import Deadlines, Timeout
+from .dialects.opchatgpts import is_stale_nonce
 from .endpoint import DEFAULT_BASE_URL, Endpoint
 from .errors import (
     APIError,
@@ -61,7 +63,7 @@ from .errors import (
     UnprocessableEntityError,
     UsageError,
 )
-from .events import Event, StreamEnded, StreamFailed
+from .events import Event, SessionStarted, StreamEnded, StreamFailed
 from .limits import Limits
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
@@ -128,10 +130,12 @@ __all__ = [
     "SSEDecoder",
     "Send",
     "ServerSentEvent",
+    "SessionStarted",
     "Sleep",
     "Socks5",
     "SocksState",
     "State",
+    "StatusChunk",
     "StopWords",
     "StreamEnded",
     "StreamError",
@@ -158,5 +162,6 @@ __all__ = [
     "choose_proxy",
     "has_content",
     "is_retryable",
+    "is_stale_nonce",
     "tunnel",
 ]

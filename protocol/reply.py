@@ -17,12 +17,13 @@ streams "text/plain" and error pages "text/event-stream"::
     data:  event:  id:  retry:  or  :           any other, or none  EVENTS
     anything else                               any other           UnexpectedReplyError
 
+(A list of models or a session is never read as EVENTS; a page is a DOCUMENT whatever it begins with.)
 The states and the legal moves stand in ``states.py``; a verb that has no entry for a state is
 a mistake of the caller and raises `UsageError`.
 
 The verdict, given once, when the end is known:
 
-- ``[DONE]``: ended. ``finished`` is False when no choice had a finish reason.
+- ``[DONE]``, or Opchatgpts' ``end``: ended. ``finished`` is False when no choice had a finish reason.
 - The bytes end, or the connection fails, after every opened choice had its finish reason: ended. (A
   finish reason alone ends nothing: usage may follow.)
 - Anything less: truncated, with what had arrived in ``partial``; an empty body too.
@@ -41,8 +42,9 @@ from .accumulate import Accumulator
 from .bodies import ContentDecoder, Sniffer
 from .chunks import ChatCompletion
 from .context import NO_CONTEXT, Context
+from .dialects.opchatgpts import cut, new_token
 from .dialects.openai import chunk_of
-from .dialects.signals import BadEvent
+from .dialects.signals import EMPTY, BadEvent
 from .errors import (
     APIError,
     DeltawireError,
@@ -54,11 +56,12 @@ from .errors import (
     UsageError,
 )
 from .events import Event, StreamEnded, StreamFailed
-from .kinds import kind_of, read_blocks
+from .kinds import kind_of, read_blocks, reader_for
 from .limits import DEFAULT_LIMITS, Limits
 from .sse import BlockSplitter, parse_block
 from .states import TRANSITIONS, State
 from .status import ErrorObject, request_id, status_error, stream_error
+from .stopping import StopWords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,10 +76,11 @@ _IDLE, _SNIFFING, _EVENTS, _DOCUMENT, _ERROR_BODY, _UNEXPECTED, _DONE = State
 class Reply:
     """One reply, from its head to its verdict.
 
-    ``dialect`` names the kind of reply, as in ``kinds.py``: "openai" (a chat reply), or "models" (the
-    reply to ``GET /models``). ``stream`` says what was asked for; the body is read as what it is.
-    ``context`` tells errors where they happened. Nothing that a peer sends raises; verbs out of turn
-    raise `UsageError`.
+    ``dialect`` names the kind of reply, as in ``kinds.py``: "openai" or "opchatgpts" (a chat reply),
+    "models" (the reply to ``GET /models``), "session" or "page" (of a `Site`). ``stream`` says what was
+    asked for; the body is read as what it is. ``context`` tells errors where they happened. ``stop``:
+    where an Opchatgpts reply ends (`StopWords`), as such sites know no stop words. Nothing that a peer
+    sends raises; verbs out of turn raise `UsageError`.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Reply:
         stream: bool = True,
         limits: Limits | None = None,
         context: Context | None = None,
+        stop: str | Sequence[str] | None = None,
     ) -> None:
         self._kind = kind_of(dialect)
         self.dialect = dialect
@@ -99,7 +104,8 @@ class Reply:
         self._state = _IDLE
         self._splitter = BlockSplitter(self._limits, at_start=False)
         self._accumulator = Accumulator(extras=False)
-        self._reader = self._kind.events(self._accumulator)
+        self._stop = None if stop is None else StopWords(stop)
+        self._reader = reader_for(self._kind, self._accumulator, self._stop)
         self._sniffer = Sniffer(b"")
         self._decoder: ContentDecoder | None = None
         self._body = bytearray()
@@ -126,6 +132,11 @@ class Reply:
     def contents(self) -> int:
         """How many chunks with content have come. It alone ends retrying and re-arms deadlines."""
         return self._accumulator.contents
+
+    @property
+    def new_token(self) -> str | None:
+        """The nonce that an Opchatgpts reply says to go on with, or None."""
+        return new_token(self._accumulator.last) if self.dialect == "opchatgpts" else None
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[Event]:
         """The head has come: its status, and its header fields as h11 and httpcore give them.
@@ -244,6 +255,8 @@ class Reply:
             return self._fail(verdicts.malformed(signal.what, self.context, self._where(), signal.data))
         if isinstance(signal, ErrorObject):
             return self._fail(stream_error(signal, self.headers, self.context))
+        if signal == EMPTY:
+            return self._fail(verdicts.empty(self._where()))
         return self._ended()
 
     def _sniff(self, data: bytes) -> list[Event]:
@@ -251,6 +264,7 @@ class Reply:
         if decided is None:
             return []
         seen = self._sniffer.seen
+        decided = self._kind.reads(decided)
         if decided == "events":
             self._state = _EVENTS
             self._plain_events = self._decoder is None
@@ -263,7 +277,7 @@ class Reply:
 
     def _read_document(self, data: bytes) -> list[Event]:
         if len(self._body) + len(data) > self._limits.document:
-            return self._too_large("the JSON document", "document", self._limits.document)
+            return self._too_large("the document", "document", self._limits.document)
         self._body += data
         return []
 
@@ -292,8 +306,7 @@ class Reply:
         if self._state is _DOCUMENT:
             return self._finish_document(error)
         if self._state is _UNEXPECTED:
-            what = "the reply is neither JSON nor an event stream"
-            return self._fail(self._unexpected(what, bytes(self._body)), error)
+            return self._fail(self._unexpected(self._kind.neither, bytes(self._body)), error)
         events: list[Event] = []
         if self._state is _EVENTS:
             events += self._read_pending()
@@ -323,13 +336,17 @@ class Reply:
             whole = self._kind.document(body)
         except ValueError as problem:
             return self._truncated(error, f"the JSON document is cut off or broken ({problem})", body)
-        if isinstance(whole, ErrorObject):
-            return self._fail(stream_error(whole, self.headers, self.context))
         if whole is None:
-            return self._fail(self._unexpected("the reply is JSON, but holds nothing that was asked for", body))
+            if error is not None and self._kind.is_page:
+                return self._truncated(error)
+            return self._fail(self._unexpected(self._kind.other, body))
+        if isinstance(whole, (ErrorObject, str)):
+            return self._conclude(whole)
         if not isinstance(whole, ChatCompletion):
             self._end()
             return [whole, StreamEnded(True)]
+        if self._stop is not None:
+            cut(whole, self._stop)
         chunk = chunk_of(whole)
         self._accumulator.add(chunk)
         self._end()

@@ -56,8 +56,7 @@ class StopWords:
         before = self._held_length
         self._held.append(text)
         self._held_length += len(text)
-        self._scan(text, before)
-        if self.stopped:
+        if self._scan(text, before):
             return self._stop()
         depth = self._depth[self._state]
         keep = depth if self._found is None else self._held_length - min(self._found, self._held_length - depth)
@@ -66,13 +65,13 @@ class StopWords:
     def flush(self) -> str:
         """The text is over. Returns what was held back of it; idempotent."""
         if self._found is not None:
-            self.stopped = True
             return self._stop()
         self._state = 0
         return self._take(self._held_length)
 
-    def _scan(self, text: str, before: int) -> None:
-        """Go through a piece that begins ``before`` characters after the start of what is held."""
+    def _scan(self, text: str, before: int) -> bool:
+        """Go through a piece that begins ``before`` characters after the start of what is held. Gives whether it is
+        decided where the text ends."""
         state, found = self._state, self._found
         end = len(text)
         at = 0
@@ -91,12 +90,14 @@ class StopWords:
                 start = before + at - length
                 found = start if found is None else min(found, start)
             if found is not None and before + at - self._depth[state] >= found:
-                self.stopped = True
-                break
+                self._found = found
+                return True
         self._state, self._found = state, found
+        return False
 
     def _stop(self) -> str:
         assert self._found is not None
+        self.stopped = True
         shown = self._take(self._found)
         self._held.clear()
         self._held_length = self._state = 0

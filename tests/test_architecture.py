@@ -278,9 +278,9 @@ def test_names_that_must_hold() -> None:
     # DESIGN.md, "Names that must hold": tests outside the repository use these.
     assert list(inspect.signature(deltawire.protocol.SSEDecoder).parameters) == ["limits"]
     reply = inspect.signature(deltawire.protocol.Reply).parameters
-    assert list(reply) == ["dialect", "stream", "limits", "context"]
+    assert list(reply) == ["dialect", "stream", "limits", "context", "stop"]
     assert (reply["dialect"].default, reply["stream"].default) == ("openai", True)
-    assert all(reply[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("stream", "limits", "context"))
+    assert all(reply[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("stream", "limits", "context", "stop"))
     assert list(inspect.signature(deltawire.protocol.accumulate).parameters) == ["chunks"]
     timeout = deltawire.protocol.Timeout()
     assert (timeout.connect, timeout.first_content, timeout.idle, timeout.total) == (10, 600, 120, None)

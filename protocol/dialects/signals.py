@@ -9,6 +9,7 @@ import msgspec
 from ..status import ErrorObject
 
 DONE: Literal["[DONE]"] = "[DONE]"
+EMPTY: Literal["empty"] = "empty"
 
 
 class BadEvent(msgspec.Struct, frozen=True):
@@ -19,5 +20,5 @@ class BadEvent(msgspec.Struct, frozen=True):
     """What is wrong with it."""
 
 
-Signal = ErrorObject | BadEvent | Literal["[DONE]"]
-"""An error, or the end."""
+Signal = ErrorObject | BadEvent | Literal["[DONE]", "empty"]
+"""An error, the end, or that the reply has ended in good order and says nothing."""
