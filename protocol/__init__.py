@@ -7,6 +7,7 @@ What a peer does wrong comes as the last event; what the caller does wrong raise
 from __future__ import annotations
 
 from .accumulate import Accumulator, accumulate
+from .budget import RetryBudget
 from .chunks import (
     Audio,
     ChatCompletion,
@@ -68,7 +69,7 @@ from .limits import Limits
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
-from .retry import GiveUp, Outcome, RetryPolicy, Send, Sleep, attempts, is_retryable
+from .retry import GiveUp, Outcome, Prepare, RetryPolicy, Send, Sleep, attempts, fail_over, is_retryable
 from .routing import bypasses, choose_proxy
 from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
@@ -117,6 +118,7 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
+    "Prepare",
     "PromptTokensDetails",
     "Proxy",
     "ProxyError",
@@ -124,6 +126,7 @@ __all__ = [
     "ReadError",
     "RedirectError",
     "Reply",
+    "RetryBudget",
     "RetryNoProviderError",
     "RetryPolicy",
     "RetryProviderError",
@@ -160,6 +163,7 @@ __all__ = [
     "attempts",
     "bypasses",
     "choose_proxy",
+    "fail_over",
     "has_content",
     "is_retryable",
     "is_stale_nonce",

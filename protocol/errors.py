@@ -79,7 +79,9 @@ class APIError(DeltawireError):
     """The server answered, and the answer is no good."""
 
     retries_taken: int = 0
-    """How many retries came before the attempt that failed so."""
+    """How many attempts came before the one that failed so."""
+    gave_up: str = ""
+    """Why there was no further attempt though some were left; "" otherwise."""
     partial: ChatCompletion | None = None
     """What had arrived before the fault, accumulated; None when that was nothing."""
 
@@ -211,7 +213,9 @@ class TransportError(DeltawireError):
     """The way to the server failed."""
 
     retries_taken: int = 0
-    """How many retries came before the attempt that failed so."""
+    """How many attempts came before the one that failed so."""
+    gave_up: str = ""
+    """Why there was no further attempt though some were left; "" otherwise."""
     partial: ChatCompletion | None = None
     """What had arrived before the fault, accumulated; None when that was nothing."""
 
