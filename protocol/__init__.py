@@ -63,6 +63,7 @@ from .errors import (
 )
 from .events import Event, StreamEnded, StreamFailed
 from .limits import Limits
+from .messages import as_messages, fold_system, last_user_text, render_history, with_media, with_prompt
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
@@ -151,10 +152,16 @@ __all__ = [
     "UsageError",
     "absolute_form",
     "accumulate",
+    "as_messages",
     "attempts",
     "bypasses",
     "choose_proxy",
+    "fold_system",
     "has_content",
     "is_retryable",
+    "last_user_text",
+    "render_history",
     "tunnel",
+    "with_media",
+    "with_prompt",
 ]
