@@ -64,6 +64,7 @@ from .errors import (
 from .events import Event, StreamEnded, StreamFailed
 from .limits import Limits
 from .messages import as_messages, fold_system, last_user_text, render_history, with_media, with_prompt
+from .pieces import FinishReason, Piece, Pieces, Reasoning, ToolCalls, UsageReport
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
@@ -99,6 +100,7 @@ __all__ = [
     "EmptyReplyError",
     "Endpoint",
     "Event",
+    "FinishReason",
     "Function",
     "GiveUp",
     "HTTPConnect",
@@ -115,11 +117,14 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
+    "Piece",
+    "Pieces",
     "PromptTokensDetails",
     "Proxy",
     "ProxyError",
     "RateLimitError",
     "ReadError",
+    "Reasoning",
     "RedirectError",
     "Reply",
     "RetryNoProviderError",
@@ -140,6 +145,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "ToolCallDelta",
+    "ToolCalls",
     "TopLogprob",
     "TransportError",
     "TruncatedStreamError",
@@ -150,6 +156,7 @@ __all__ = [
     "UnprocessableEntityError",
     "Usage",
     "UsageError",
+    "UsageReport",
     "absolute_form",
     "accumulate",
     "as_messages",
