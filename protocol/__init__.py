@@ -63,6 +63,7 @@ from .errors import (
 )
 from .events import Event, StreamEnded, StreamFailed
 from .limits import Limits
+from .media import media_part, media_type
 from .messages import as_messages, fold_system, last_user_text, render_history, with_media, with_prompt
 from .pieces import FinishReason, Piece, Pieces, Reasoning, ToolCalls, UsageReport
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
@@ -167,6 +168,8 @@ __all__ = [
     "has_content",
     "is_retryable",
     "last_user_text",
+    "media_part",
+    "media_type",
     "render_history",
     "tunnel",
     "with_media",
