@@ -66,6 +66,9 @@ from .errors import (
 )
 from .events import Event, SessionStarted, StreamEnded, StreamFailed
 from .limits import Limits
+from .media import media_part, media_type
+from .messages import as_messages, fold_system, last_user_text, render_history, with_media, with_prompt
+from .pieces import FinishReason, Piece, Pieces, Reasoning, ToolCalls, UsageReport
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
@@ -102,6 +105,7 @@ __all__ = [
     "EmptyReplyError",
     "Endpoint",
     "Event",
+    "FinishReason",
     "Function",
     "GiveUp",
     "HTTPConnect",
@@ -118,12 +122,15 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
+    "Piece",
+    "Pieces",
     "Prepare",
     "PromptTokensDetails",
     "Proxy",
     "ProxyError",
     "RateLimitError",
     "ReadError",
+    "Reasoning",
     "RedirectError",
     "Reply",
     "RetryBudget",
@@ -148,6 +155,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "ToolCallDelta",
+    "ToolCalls",
     "TopLogprob",
     "TransportError",
     "TruncatedStreamError",
@@ -158,14 +166,23 @@ __all__ = [
     "UnprocessableEntityError",
     "Usage",
     "UsageError",
+    "UsageReport",
     "absolute_form",
     "accumulate",
+    "as_messages",
     "attempts",
     "bypasses",
     "choose_proxy",
     "fail_over",
+    "fold_system",
     "has_content",
     "is_retryable",
     "is_stale_nonce",
+    "last_user_text",
+    "media_part",
+    "media_type",
+    "render_history",
     "tunnel",
+    "with_media",
+    "with_prompt",
 ]
