@@ -29,9 +29,10 @@ class Acceptor:
         self._watch()
 
     def close(self) -> None:
-        """Stop listening, and give the port back."""
-        asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
+        """Stop listening, and give the port back. May be repeated."""
+        if self._socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
 
     def refuse(self) -> None:
         """Stop listening, and keep the port. Raises ``OSError`` if that fails; then nobody has it."""

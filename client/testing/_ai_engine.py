@@ -246,10 +246,7 @@ def _lives(answer: Answer, number: int, tokens: Sequence[str]) -> Iterator[dict[
     for token in tokens:
         yield {"data": token}
     for index, call in enumerate(answer.tool_calls or ()):
-        arguments = call.get("arguments", {})
-        if not isinstance(arguments, Mapping):
-            arguments = "".join(argument_pieces(call))
-        metadata = {"tool_name": call["name"], "arguments": arguments, "tool_id": call_id(call, number, index)}
+        metadata = {"tool_name": call["name"], "arguments": _arguments(call), "tool_id": call_id(call, number, index)}
         yield {
             "data": f"Calling {call['name']}...",
             "timestamp": time.time(),
@@ -276,7 +273,10 @@ def _end(answer: Answer, submit: _Submit, number: int, tokens: Sequence[str]) ->
         "success": True,
         "reply": reply,
         "images": None,
-        "actions": [],
+        "actions": [
+            {"type": "function", "data": {"name": call["name"], "args": _arguments(call)}}
+            for call in answer.tool_calls or ()
+        ],
         "shortcuts": [],
         "blocks": [],
         "usage": usage,
@@ -286,6 +286,11 @@ def _end(answer: Answer, submit: _Submit, number: int, tokens: Sequence[str]) ->
     if answer.new_token is not None:
         end["new_token"] = answer.new_token
     return end
+
+
+def _arguments(call: Mapping[str, Any]) -> Any:
+    arguments = call.get("arguments", {})
+    return arguments if isinstance(arguments, Mapping) else "".join(argument_pieces(call))
 
 
 def _error(status: int, failure: Failure) -> Mapping[str, Any]:

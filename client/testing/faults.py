@@ -46,7 +46,7 @@ class Fault:
     counted inside this TLS. Without TLS, both are the same. (TLS inside a tunnel is just bytes to either.)"""
     at_accept: bool = False
     """With `after=0` and "close" or "reset": it happens as soon as the connection is accepted, and the client's first
-    bytes are not awaited."""
+    bytes are not awaited. A client may hear of a reset while it connects."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.after, int) or isinstance(self.after, bool) or self.after < 0:
