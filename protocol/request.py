@@ -49,6 +49,9 @@ class HTTPRequest(msgspec.Struct, frozen=True):
     body: bytes = b""
     hidden: frozenset[bytes] = frozenset()
     """Names of fields whose values are never shown, besides those that hold secrets in any request."""
+    impersonate: str = ""
+    """The browser to pass for, such as "chrome" or "safari"; "" leaves that to the transport. Transports that can't
+    do it refuse the request."""
 
     @property
     def parts(self) -> URL:
@@ -57,12 +60,13 @@ class HTTPRequest(msgspec.Struct, frozen=True):
 
     def to(self, url: str) -> HTTPRequest:
         """The same request, sent to another URL of the same origin."""
-        return HTTPRequest(self.method, url, self.headers, self.body, self.hidden)
+        return msgspec.structs.replace(self, url=url)
 
     def __repr__(self) -> str:
         secret = _SECRET_FIELDS | self.hidden
         shown = [(name, b"***" if name in secret else value) for name, value in self.headers]
-        return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes)"
+        more = f", impersonate={self.impersonate!r}" if self.impersonate else ""
+        return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes{more})"
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):

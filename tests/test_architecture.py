@@ -35,10 +35,14 @@ PROTOCOL_LIBRARIES = {"msgspec"}
 TRANSPORT_LIBRARIES = {"httpcore", "anyio"}
 EXCEPTIONS: dict[str, set[str]] = {
     "protocol/http1.py": {"h11"},
+    "transports/_curl.py": {"curl_cffi"},
+    "transports/_curl_request.py": {"certifi", "curl_cffi", "msgspec", "ssl"},
+    "transports/_curl_words.py": {"curl_cffi", "ssl"},
     "transports/_lifetime.py": {"asyncio"},
     "transports/_network.py": {"msgspec"},
     "transports/_options.py": {"msgspec"},
     "transports/_tls.py": {"ssl"},
+    "transports/impersonate.py": {"curl_cffi"},
     # The stream layer: the code that waits, and what it waits on.
     "transports/streams/blocking.py": {"selectors", "socket"},
     "transports/streams/layers.py": {"selectors", "socket", "ssl"},
