@@ -4,6 +4,8 @@
 
     DeltawireError
     +-- ConfigurationError            what the caller asked for can't be sent (also a ValueError)
+    |   +-- ProviderNotFoundError         there is no provider of that name
+    |   +-- ProviderNotWorkingError       it is marked as not working
     +-- UsageError                    a machine or a client used out of turn (also a RuntimeError)
     +-- APIError                      the server, or its reply
     |   +-- APIStatusError            an error status, or an error object in the stream
@@ -69,6 +71,14 @@ class DeltawireError(Exception):
 
 class ConfigurationError(DeltawireError, ValueError):
     """What the caller asked for can't be done or sent; raised before anything is."""
+
+
+class ProviderNotFoundError(ConfigurationError):
+    """There is no provider of that name."""
+
+
+class ProviderNotWorkingError(ConfigurationError):
+    """The provider is marked as not working; ``ignore_working=True`` asks it all the same."""
 
 
 class UsageError(DeltawireError, RuntimeError):
@@ -280,3 +290,9 @@ class RetryProviderError(DeltawireError):
 
 class RetryNoProviderError(DeltawireError):
     """There was no provider to try, or none gave anything."""
+
+
+# Names under which programs written for g4f catch the same.
+ResponseError = APIError
+ResponseStatusError = APIStatusError
+ModelNotFoundError = NotFoundError

@@ -74,7 +74,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     messages: Any
     """A list of messages (dicts, or objects such as a completion's message), or a text: the user's."""
-    model: str
+    model: str | None
+    """None: the field is not sent, and the server has a model of its own."""
     stream: bool | None = None
     """None: the field is not sent, which means no stream."""
     params: dict[str, Any] = {}
@@ -93,7 +94,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
-        body: dict[str, Any] = {"messages": as_messages(self.messages), "model": self.model}
+        body: dict[str, Any] = {"messages": as_messages(self.messages)}
+        if self.model is not None:
+            body["model"] = self.model
         if self.stream is not None:
             body["stream"] = self.stream
         return encode_body(body, self.params, self.extra_body)
