@@ -71,6 +71,7 @@ from .reply import Reply
 from .request import ChatRequest, HTTPRequest
 from .retry import GiveUp, Outcome, Prepare, RetryPolicy, Send, Sleep, attempts, fail_over, is_retryable
 from .routing import bypasses, choose_proxy
+from .site import Site, chat_id_of
 from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
@@ -134,6 +135,7 @@ __all__ = [
     "Send",
     "ServerSentEvent",
     "SessionStarted",
+    "Site",
     "Sleep",
     "Socks5",
     "SocksState",
@@ -162,6 +164,7 @@ __all__ = [
     "accumulate",
     "attempts",
     "bypasses",
+    "chat_id_of",
     "choose_proxy",
     "fail_over",
     "has_content",

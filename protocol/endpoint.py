@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .errors import ConfigurationError, MissingAuthError
-from .request import HTTPRequest, field, merge_fields
+from .request import HTTPRequest, field, first_fields, merge_fields
 from .urls import join_url, parse_url
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 CHAT_PATH = "/chat/completions"
 MODELS_PATH = "/models"
-
-# "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
-_FIXED = ((b"accept-encoding", b"identity"),)
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +50,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises `ConfigurationError` for a bad URL or header.
         """
-        fields = [(b"host", parse_url(base_url).authority.encode("ascii")), *_FIXED]
-        fields.append(field("user-agent", user_agent))
+        fields = first_fields(base_url, user_agent)
         if organization:
             fields.append(field("openai-organization", organization))
         if project:

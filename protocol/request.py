@@ -92,25 +92,30 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
-        body: dict[str, Any] = {"messages": _messages(self.messages), "model": self.model}
+        body: dict[str, Any] = {"messages": listed_messages(self.messages), "model": self.model}
         if self.stream is not None:
             body["stream"] = self.stream
         for name, value in self.params.items():
             if value is not None:
-                _check(value, name)
+                check(value, name)
                 body[name] = value
         for name, value in (self.extra_body or {}).items():
-            _check(value, name)
+            check(value, name)
             body[name] = value
-        try:
-            return _encode(body)
-        except UnicodeEncodeError as error:
-            raise ConfigurationError(
-                "the request holds a lone surrogate, which UTF-8 can't say "
-                f"(at {error.object[max(error.start - 10, 0) : error.start]!a}...): replace it"
-            ) from None
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise ConfigurationError(f"the request can't be said in JSON: {error}") from None
+        return encode_body(body)
+
+
+def encode_body(body: dict[str, Any]) -> bytes:
+    """The body, as JSON. Raises `ConfigurationError` for what JSON can't say; see also `check`."""
+    try:
+        return _encode(body)
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(
+            "the request holds a lone surrogate, which UTF-8 can't say "
+            f"(at {error.object[max(error.start - 10, 0) : error.start]!a}...): replace it"
+        ) from None
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ConfigurationError(f"the request can't be said in JSON: {error}") from None
 
 
 def _unknown(name: str) -> str:
@@ -124,7 +129,8 @@ def _unknown(name: str) -> str:
     return f"unknown parameter {name!r}{mean} (what only some servers know goes into extra_body={{{name!r}: ...}})"
 
 
-def _messages(messages: Any) -> list[Any]:
+def listed_messages(messages: Any) -> list[Any]:
+    """The messages that a caller gives, as a list. Raises `ConfigurationError` for what is none."""
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
     if isinstance(messages, (dict, bytes)) or not hasattr(messages, "__iter__"):
@@ -134,7 +140,7 @@ def _messages(messages: Any) -> list[Any]:
         for message in listed:
             if isinstance(message, str):
                 raise ConfigurationError("messages must hold dicts such as {'role': 'user', 'content': ...}, not str")
-            _check(message, "messages")
+            check(message, "messages")
     return listed
 
 
@@ -150,7 +156,7 @@ def _are_texts(messages: list[Any]) -> bool:
     return True
 
 
-def _check(value: Any, name: str, depth: int = 0) -> None:
+def check(value: Any, name: str, depth: int = 0) -> None:
     """Refuse what msgspec would send as something else, without a word: bytes as base64, NaN as null."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise ConfigurationError(f"{name} holds bytes, which JSON can't say: decode them, or encode them as base64")
@@ -167,7 +173,7 @@ def _check(value: Any, name: str, depth: int = 0) -> None:
     if depth < _MAX_DEPTH:
         for each in inside:
             if type(each) is not str:
-                _check(each, name, depth + 1)
+                check(each, name, depth + 1)
 
 
 def _plain(value: Any) -> Any:
@@ -183,6 +189,13 @@ def _plain(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
+def first_fields(url: str, user_agent: str) -> list[tuple[bytes, bytes]]:
+    """The fields that every request to this URL begins with. Raises `ConfigurationError` for a bad URL or name."""
+    host = parse_url(url).authority.encode("ascii")
+    # "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
+    return [(b"host", host), (b"accept-encoding", b"identity"), field("user-agent", user_agent)]
 
 
 def field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
