@@ -50,7 +50,6 @@ from deltawire.protocol import (
 from ._version import __version__
 from .aclient import AsyncCall, AsyncClient, AsyncStreamCall
 from .client import Client
-from .media import MediaListType
 from .media import MediaListType, MediaType
 from .parameters import Messages
 from .parsing import aparse_stream, parse_stream

@@ -57,7 +57,9 @@ def call_of(
             if value is not None or name not in given:
                 given[name] = value
     options = {name: given.pop(name) for name in CALL_OPTIONS if name in given}
-    extras = {name: None if (value := given.pop(name)) is None else _mapping(name, value) for name in EXTRAS if name in given}
+    extras = {
+        name: None if (value := given.pop(name)) is None else _mapping(name, value) for name in EXTRAS if name in given
+    }
     asked = {name: given.pop(name) for name in ASK_OPTIONS if name in given}
     # Every provider streams here, be it the whole reply at once.
     asked.pop("ignore_stream", None)

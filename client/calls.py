@@ -60,7 +60,9 @@ IMAGES = "images"
 class Attempt:
     """One exchange of a call: its request, its reply, its deadlines."""
 
-    def __init__(self, call: Call, target: Target, request: HTTPRequest, key: str | None, session: Session | None) -> None:
+    def __init__(
+        self, call: Call, target: Target, request: HTTPRequest, key: str | None, session: Session | None
+    ) -> None:
         self.request = request
         self.url = request.url
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)

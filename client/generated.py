@@ -19,9 +19,9 @@ from deltawire.protocol import (
     ConfigurationError,
     Context,
     Delta,
+    StopWords,
     StreamEnded,
     StreamFailed,
-    StopWords,
     ToolCallDelta,
     Usage,
 )

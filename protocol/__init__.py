@@ -79,6 +79,7 @@ from .reply import Reply
 from .request import ChatRequest, HTTPRequest
 from .retry import GiveUp, Outcome, Prepare, RetryPolicy, Send, Sleep, attempts, fail_over, is_retryable
 from .routing import bypasses, choose_proxy
+from .site import Site, chat_id_of
 from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
@@ -126,8 +127,6 @@ __all__ = [
     "ModelList",
     "ModelNotFoundError",
     "NotFoundError",
-    "ResponseError",
-    "ResponseStatusError",
     "Outcome",
     "PermissionDeniedError",
     "Piece",
@@ -143,6 +142,8 @@ __all__ = [
     "Reasoning",
     "RedirectError",
     "Reply",
+    "ResponseError",
+    "ResponseStatusError",
     "RetryBudget",
     "RetryNoProviderError",
     "RetryPolicy",
@@ -151,6 +152,7 @@ __all__ = [
     "Send",
     "ServerSentEvent",
     "SessionStarted",
+    "Site",
     "Sleep",
     "Socks5",
     "SocksState",
@@ -182,6 +184,7 @@ __all__ = [
     "as_messages",
     "attempts",
     "bypasses",
+    "chat_id_of",
     "choose_proxy",
     "fail_over",
     "fold_system",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .errors import ConfigurationError, MissingAuthError
-from .request import HTTPRequest, field, merge_fields
+from .request import HTTPRequest, field, first_fields, merge_fields
 from .urls import join_url, parse_url
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ IMAGES_PATH = "/images/generations"
 
 # The header field that carries the key, and how.
 BEARER = "authorization"
-
-# "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
-_FIXED = ((b"accept-encoding", b"identity"),)
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +66,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """The server at a base URL, such as "http://localhost:8000/v1".
 
         ``chat_url``: the whole URL of chat completions, for an endpoint that is used for nothing else. The paths are
-        those below the base URL. ``needs_key``: whether requests without a key are refused; None: if the server is OpenAI's.
+        those below the base URL. ``needs_key``: whether requests without a key are refused; None: if the server is
+        OpenAI's.
 
         Raises `ConfigurationError` for a bad URL or header.
         """
         target = base_url if chat_url is None else chat_url
-        fields = [(b"host", parse_url(target).authority.encode("ascii")), *_FIXED]
-        fields.append(field("user-agent", user_agent))
+        fields = first_fields(target, user_agent)
         if organization:
             fields.append(field("openai-organization", organization))
         if project:

@@ -113,6 +113,13 @@ def _unknown(name: str) -> str:
     return f"unknown parameter {name!r}{mean} (what only some servers know goes into extra_body={{{name!r}: ...}})"
 
 
+def first_fields(url: str, user_agent: str) -> list[tuple[bytes, bytes]]:
+    """The fields that every request to this URL begins with. Raises `ConfigurationError` for a bad URL or name."""
+    host = parse_url(url).authority.encode("ascii")
+    # "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
+    return [(b"host", host), (b"accept-encoding", b"identity"), field("user-agent", user_agent)]
+
+
 def field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     """A header field as bytes, its name in lower case.
 

@@ -58,7 +58,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     """Whether the history holds the last message, too; None: as today's plugin (or that of old) wants it."""
     historical: bool = False
     """The request as clients made it in 2023: other fields, a browser's headers, no nonce."""
-    headers: Mapping[str, str | None] = {}  # noqa: RUF012 - a declaration
+    headers: Mapping[str, str | None] = {}
     """Header fields of every request; None removes one."""
     ssl: Any = None
     """How the site's certificate is checked; see `OpenaiTemplate.ssl`."""

@@ -23,13 +23,13 @@ from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin, b
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from deltawire.protocol.catalogue import Catalogue
-
     from deltawire.protocol import Endpoint, HTTPRequest, Proxy, Timeout
+    from deltawire.protocol.catalogue import Catalogue
 
     from ..generating import AsyncPieces
     from ..media import MediaListType
     from ..parameters import Messages
+
 
 class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     """A server of the OpenAI dialect. Subclass it and set attributes, or make an instance that says otherwise."""
@@ -56,7 +56,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     """Below the base URL; "{model}" stands for the model's name."""
     models_path: str = MODELS_PATH
     images_path: str = IMAGES_PATH
-    default_headers: Mapping[str, str] = {}  # noqa: RUF012 - a declaration
+    default_headers: Mapping[str, str] = {}
     """Header fields of every request."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -131,7 +131,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         headers: Mapping[str, str | None] | None = None,
         impersonate: str | None = None,
         extra_parameters: Sequence[str] | None = EXTRA_PARAMETERS,
-        extra_data: Mapping[str, Any] | None = {},  # noqa: B006 - never changed
+        extra_data: Mapping[str, Any] | None = {},
         **kwargs: Any,
     ) -> AsyncPieces:
         """The answer, piece by piece: texts, and objects whose ``str()`` is "" (see `deltawire.protocol.pieces`).
