@@ -1,6 +1,6 @@
 """Where a server of the OpenAI dialect lives, and how requests to it are built.
 
-OpenAI's API reference: "Authentication", "Create chat completion", "List models".
+OpenAI's API reference: "Authentication", "Create chat completion", "Create image", "List models".
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from .urls import join_url, parse_url
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .images import ImageRequest
     from .request import ChatRequest
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 CHAT_PATH = "/chat/completions"
+IMAGES_PATH = "/images/generations"
 MODELS_PATH = "/models"
 
 # "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
@@ -34,6 +36,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     chat_url: str
+    images_url: str
     models_url: str
     fields: tuple[tuple[bytes, bytes], ...]
     needs_key: bool
@@ -61,12 +64,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             fields.append(field("openai-project", project))
         chat_url = join_url(base_url, CHAT_PATH, default_query)
         base = base_url.partition("?")[0].rstrip("/").removesuffix(CHAT_PATH)
-        models_url = join_url(base + _query_of(base_url), MODELS_PATH, default_query)
+        base += _query_of(base_url)
+        images_url = join_url(base, IMAGES_PATH, default_query)
+        models_url = join_url(base, MODELS_PATH, default_query)
         merged = merge_fields(fields, default_headers)
         # Asked of the one server that is known to take no request without a key.
         has_own = any(name in (b"authorization", b"api-key", b"x-api-key") for name, _ in merged)
         needs_key = parse_url(base_url).host == "api.openai.com" and not has_own
-        return cls(chat_url=chat_url, models_url=models_url, fields=merged, needs_key=needs_key)
+        return cls(chat_url=chat_url, images_url=images_url, models_url=models_url, fields=merged, needs_key=needs_key)
 
     def __repr__(self) -> str:
         # The fields may hold a key.
@@ -78,16 +83,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         Raises `ConfigurationError` for what can't be sent, `MissingAuthError` where a key is needed.
         """
         accept = b"text/event-stream" if chat.stream else b"application/json"
-        body = chat.encode()
         url = self.chat_url if not chat.extra_query else join_url(self.chat_url, CHAT_PATH, chat.extra_query)
-        fields = (
-            *self._fields(accept, api_key),
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-        )
-        if chat.extra_headers:
-            fields = merge_fields(fields, chat.extra_headers)
-        return HTTPRequest("POST", url, fields, body)
+        return self._post(url, chat, accept, api_key)
+
+    def images(self, request: ImageRequest, *, api_key: str | None = None) -> HTTPRequest:
+        """The request for images. Raises as `chat` does."""
+        url = join_url(self.images_url, IMAGES_PATH, request.extra_query)
+        return self._post(url, request, b"application/json", api_key)
 
     def models(
         self, *, api_key: str | None = None, extra_headers: Mapping[str, str | None] | None = None
@@ -96,6 +98,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return HTTPRequest(
             "GET", self.models_url, merge_fields(self._fields(b"application/json", api_key), extra_headers)
         )
+
+    def _post(self, url: str, request: ChatRequest | ImageRequest, accept: bytes, api_key: str | None) -> HTTPRequest:
+        body = request.encode()
+        fields = (
+            *self._fields(accept, api_key),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        )
+        if request.extra_headers:
+            fields = merge_fields(fields, request.extra_headers)
+        return HTTPRequest("POST", url, fields, body)
 
     def _fields(self, accept: bytes, api_key: str | None) -> tuple[tuple[bytes, bytes], ...]:
         if api_key:
