@@ -70,10 +70,11 @@ from .errors import (
     UsageError,
 )
 from .events import Event, SessionStarted, StreamEnded, StreamFailed
+from .images import Image, ImageRequest, ImagesResponse, ImagesUsage, ImageTokensDetails, markdown, read_images
 from .limits import Limits
 from .media import media_part, media_type
 from .messages import as_messages, fold_system, last_user_text, render_history, with_media, with_prompt
-from .pieces import FinishReason, Piece, Pieces, Reasoning, ToolCalls, UsageReport
+from .pieces import FinishReason, ImageResponse, Piece, Pieces, Reasoning, ToolCalls, UsageReport
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
@@ -116,6 +117,12 @@ __all__ = [
     "GiveUp",
     "HTTPConnect",
     "HTTPRequest",
+    "Image",
+    "ImageRequest",
+    "ImageResponse",
+    "ImageTokensDetails",
+    "ImagesResponse",
+    "ImagesUsage",
     "InternalServerError",
     "LimitExceededError",
     "Limits",
@@ -192,8 +199,10 @@ __all__ = [
     "is_retryable",
     "is_stale_nonce",
     "last_user_text",
+    "markdown",
     "media_part",
     "media_type",
+    "read_images",
     "render_history",
     "tunnel",
     "with_media",

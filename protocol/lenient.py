@@ -17,7 +17,7 @@ import msgspec
 
 from ._json import clean, join_surrogates
 from .chunks import Audio, ChatCompletionChunk, Delta, Function, Message, ToolCallDelta
-from .objects import Object
+from .objects import Object, with_extra
 
 _T = TypeVar("_T", bound=Object)
 
@@ -36,6 +36,12 @@ def build(cls: type[_T], value: dict[str, Any]) -> _T:
             if fitted is not None:
                 kwargs[name] = fitted
     return cls(**kwargs)
+
+
+def build_with_extra(cls: type[_T], value: dict[str, Any]) -> _T:
+    """The same, with the vendor fields of the object itself: for documents that are not kept beside it."""
+    extra = {name: item for name, item in value.items() if name not in cls.__struct_fields__}
+    return with_extra(build(cls, value), extra)
 
 
 _TYPES: dict[type[Object], dict[str, msgspec.inspect.Type]] = {}

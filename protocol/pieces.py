@@ -3,7 +3,7 @@
 Whoever joins ``str(piece)`` of all that comes gets the answer and nothing but it: a piece that is no part of
 the answer is "" as a text.
 
-`Pieces` makes them of chunks. Text and reasoning are given as they come. A tool call is worth nothing before
+`Pieces` makes all but images of chunks. Text and reasoning are given as they come. A tool call is worth nothing before
 it is whole, and finish reason and usage may come in either order, some of them twice: these wait for the end.
 Only the choice with index 0 is told: a generator of text can't say which of several choices it means.
 """
@@ -16,6 +16,7 @@ import msgspec
 
 from .accumulate import Accumulator
 from .chunks import ToolCall, Usage
+from .images import ImagesResponse, markdown
 from .objects import same_origin
 
 if TYPE_CHECKING:
@@ -75,7 +76,27 @@ class FinishReason(msgspec.Struct, frozen=True):
         return ""
 
 
-Piece = Reasoning | ToolCalls | UsageReport | FinishReason
+class ImageResponse(msgspec.Struct, frozen=True):
+    """Images that the server made. They are the answer: as a text they are its Markdown."""
+
+    images: ImagesResponse
+    prompt: str = ""
+    """What they were asked for with: their text where they can't be shown."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Where each image is to be had; see `Image.src`."""
+        return [image.src for image in self.images]
+
+    def get_list(self) -> list[str]:
+        """The same, by its older name."""
+        return self.urls
+
+    def __str__(self) -> str:
+        return markdown(self.images, self.prompt)
+
+
+Piece = Reasoning | ToolCalls | UsageReport | FinishReason | ImageResponse
 """What a provider's generator yields besides ``str``."""
 
 

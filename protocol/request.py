@@ -88,9 +88,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Added to the URL's query."""
 
     def __post_init__(self) -> None:
-        unknown = self.params.keys() - PARAMETERS
-        if unknown:
-            raise ConfigurationError(_unknown(sorted(unknown)[0]))
+        check_parameters(self.params, PARAMETERS, ("messages", "model", "stream"))
 
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
@@ -102,15 +100,21 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         return encode_body(body, self.params, self.extra_body)
 
 
-def _unknown(name: str) -> str:
+def check_parameters(params: Mapping[str, Any], known: frozenset[str], fields: tuple[str, ...]) -> None:
+    """Raise `ConfigurationError` for a parameter that is none of the known ones; ``fields`` are the request's own."""
+    if params.keys() <= known:
+        return
     # Only on the way to an error: difflib takes a while to load.
     import difflib
 
-    if name in ("messages", "model", "stream"):
-        return f"{name!r} is a field of its own, not one of params"
-    near = difflib.get_close_matches(name, PARAMETERS | {"messages", "model", "stream"}, 1)
+    name = sorted(params.keys() - known)[0]
+    if name in fields:
+        raise ConfigurationError(f"{name!r} is a field of its own, not one of params")
+    near = difflib.get_close_matches(name, known.union(fields), 1)
     mean = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown parameter {name!r}{mean} (what only some servers know goes into extra_body={{{name!r}: ...}})"
+    raise ConfigurationError(
+        f"unknown parameter {name!r}{mean} (what only some servers know goes into extra_body={{{name!r}: ...}})"
+    )
 
 
 def first_fields(url: str, user_agent: str) -> list[tuple[bytes, bytes]]:

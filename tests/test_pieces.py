@@ -16,6 +16,10 @@ from deltawire.protocol import (
     Delta,
     FinishReason,
     Function,
+    Image,
+    ImageResponse,
+    ImagesResponse,
+    Piece,
     Pieces,
     Reasoning,
     ToolCall,
@@ -214,3 +218,19 @@ def test_other_names() -> None:
 def test_a_usage_report_is_a_usage() -> None:
     assert isinstance(UsageReport(), Usage)
     assert UsageReport(prompt_tokens=5).model_dump()["prompt_tokens"] == 5
+
+
+def test_images_are_the_answer() -> None:
+    images = ImagesResponse(data=[Image(url="https://s/a.png"), Image(b64_json="iVBORw0KGgo=")])
+    piece = ImageResponse(images, "a cat")
+    assert str(piece) == "![a cat](https://s/a.png)\n![a cat](data:image/png;base64,iVBORw0KGgo=)"
+    assert piece.urls == piece.get_list() == ["https://s/a.png", "data:image/png;base64,iVBORw0KGgo="]
+    assert repr(piece).startswith("ImageResponse(images=ImagesResponse(")
+    assert piece == ImageResponse(copy.deepcopy(images), "a cat") != ImageResponse(images)
+    assert pickle.loads(pickle.dumps(piece)) == piece
+
+
+def test_the_texts_of_all_pieces_make_the_answer() -> None:
+    images = ImageResponse(ImagesResponse(data=[Image(url="u")]))
+    pieces: list[str | Piece] = [Reasoning("hm"), "a ", images, ToolCalls([CALL]), UsageReport(), FinishReason("stop")]
+    assert "".join(map(str, pieces)) == "a ![](u)"

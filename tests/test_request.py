@@ -17,6 +17,7 @@ from deltawire.protocol import (
     ConfigurationError,
     Endpoint,
     HTTPRequest,
+    ImageRequest,
     Message,
     MissingAuthError,
     accumulate,
@@ -530,6 +531,33 @@ def test_the_query_of_a_call_goes_with_that_of_the_endpoint() -> None:
     assert sent.url == "https://s/v1/chat/completions?k=0&a=1&b=3&c=4"
     assert sent.parts.target == "/v1/chat/completions?k=0&a=1&b=3&c=4"
     assert endpoint.models().url == "https://s/v1/models?k=0&a=1&b=2"
+
+
+def images(base: str = "http://s/v1", /, **more: Any) -> HTTPRequest:
+    return Endpoint.at(base).images(ImageRequest(prompt="a cat", **more), api_key=KEY)
+
+
+def test_the_request_for_images() -> None:
+    made = images(model="m", extra_headers={"X-Own": "1", "User-Agent": None})
+    assert (made.method, made.url) == ("POST", "http://s/v1/images/generations")
+    assert made.body == b'{"prompt":"a cat","model":"m"}'
+    fields = dict(made.headers)
+    assert fields[b"authorization"] == b"Bearer " + KEY.encode()
+    assert fields[b"accept"] == fields[b"content-type"] == b"application/json"
+    assert fields[b"content-length"] == b"%d" % len(made.body)
+    assert fields[b"x-own"] == b"1"
+    assert b"user-agent" not in fields
+    with pytest.raises(MissingAuthError):
+        Endpoint.at(DEFAULT_BASE_URL).images(ImageRequest(prompt="a cat"))
+
+
+@pytest.mark.parametrize(
+    "base",
+    ["http://s/v1?x=1", "http://s/v1/?x=1", "http://s/v1/chat/completions?x=1", "http://s/v1/chat/completions/?x=1"],
+)
+def test_the_url_for_images(base: str) -> None:
+    assert images(base).url == "http://s/v1/images/generations?x=1"
+    assert images(base, extra_query={"y": 2}).url == "http://s/v1/images/generations?x=1&y=2"
 
 
 @pytest.mark.parametrize(
