@@ -55,7 +55,7 @@ class AsyncClient(BaseClient):
     @property
     def transport(self) -> AsyncTransport:
         """The transport, shared with the copies that `with_options` makes."""
-        return self._owner.transport
+        return self._owner.transport  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
         """Close all connections of the running loop, also those of copies. Idempotent."""
@@ -191,7 +191,8 @@ class AsyncCompletions:
 
     def stream(self, messages: Messages, model: str | None = None, **options: Unpack[ChatOptions]) -> AsyncStreamCall:
         """``create(..., stream=True)``."""
-        return self.create(messages, model, True, **options)
+        result: AsyncStreamCall = self.create(messages, model, True, **options)
+        return result
 
 
 class AsyncModels:

@@ -1,4 +1,4 @@
-"""From the arguments of ``create`` and ``create_async_generator`` to a `Call`: one place for names and their aliases."""
+"""From the arguments of ``create`` and ``create_async_generator`` to a `Call`: names, and their aliases."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def call_of(
             if value is not None or name not in given:
                 given[name] = value
     options = {name: given.pop(name) for name in CALL_OPTIONS if name in given}
-    extras = {
-        name: None if (value := given.pop(name)) is None else _mapping(name, value) for name in EXTRAS if name in given
-    }
+    extras = {name: _mapping(name, given.pop(name)) for name in EXTRAS if name in given}
     asked = {name: given.pop(name) for name in ASK_OPTIONS if name in given}
     # Every provider streams here, be it the whole reply at once.
     asked.pop("ignore_stream", None)
@@ -73,11 +71,14 @@ def call_of(
         raise ConfigurationError(f"prompt must be a str, not {type(asked['prompt']).__name__}")
     if "api_key" in asked:
         asked["api_key"] = checked_key(asked["api_key"])
-    ask = Ask(kind=kind, messages=messages, model=model, stream=stream, params=given, **asked, **extras)
+    asked.update(extras)
+    ask = Ask(kind=kind, messages=messages, model=model, stream=stream, params=given, **asked)
     return Call(settings, ask, **options, native=native)
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any]:
+def _mapping(name: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
     if not hasattr(value, "items"):
         raise ConfigurationError(f"{name} must be a mapping, not {type(value).__name__}")
     return dict(value)

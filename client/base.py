@@ -94,6 +94,8 @@ class BaseClient:
         )
         self._owner = self._own(transport, verify=verify, http2=http2, uds=uds, local_address=local_address)
 
+    _owner: Any
+
     def _own(self, transport: Any, **options: Any) -> Any:
         raise TypeError("use Client or AsyncClient")
 

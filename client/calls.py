@@ -40,7 +40,7 @@ from deltawire.protocol import (
 from deltawire.protocol.images import ImagesResponse, markdown
 from deltawire.protocol.objects import with_extra
 
-from .providers.base import is_own
+from .providers.methods import is_own
 from .settings import UNSET, Settings, as_provider, name_of, policy_of
 from .targets import Ask, Session, Target
 
@@ -61,7 +61,7 @@ class Attempt:
     """One exchange of a call: its request, its reply, its deadlines."""
 
     def __init__(
-        self, call: Call, target: Target, request: HTTPRequest, key: str | None, session: Session | None
+        self, call: Call, target: Target, request: HTTPRequest, key: str | None, session: Session | None = None
     ) -> None:
         self.request = request
         self.url = request.url
@@ -234,8 +234,8 @@ class Call:
     def begin(
         self, effect: Send[Any] | Prepare[Any], target: Target, key: str | None, owner: Owner[Any]
     ) -> tuple[Any, Any] | Outcome:
-        """The attempt that an effect asks for, with this key, and its exchange; or, where none can be made, how it went.
-        Raises what `attempt` raises."""
+        """The attempt that an effect asks for, with this key, and its exchange; or how it went, where a session has to
+        be fetched first. Raises where it can't be sent."""
         session = target.session
         if isinstance(effect, Prepare):
             assert session is not None, "a provider without sessions asks for none"
@@ -278,4 +278,4 @@ def _images_chunk(images: ImagesResponse, prompt: str) -> ChatCompletionChunk:
 def http_attempt(call: Call, target: Target, key: str | None, url: str | None) -> Attempt:
     """An attempt of a target that speaks HTTP; sent to this URL after a redirect."""
     request = call.dressed(target.build(key))
-    return Attempt(call, target, request if url is None else request.to(url), key, None)
+    return Attempt(call, target, request if url is None else request.to(url), key)

@@ -51,7 +51,7 @@ class Client(BaseClient):
     @property
     def transport(self) -> Transport:
         """The transport, shared with the copies that `with_options` makes."""
-        return self._owner.transport
+        return self._owner.transport  # type: ignore[no-any-return]
 
     def _get(self, kind: Any, model: str | None, prompt: str | None, options: dict[str, Any]) -> Any:
         """The result of a call that is no chat."""
@@ -134,7 +134,8 @@ class Completions:
 
     def stream(self, messages: Messages, model: str | None = None, **options: Unpack[ChatOptions]) -> Stream:
         """``create(..., stream=True)``."""
-        return self.create(messages, model, True, **options)
+        result: Stream = self.create(messages, model, True, **options)
+        return result
 
 
 class Models:

@@ -36,15 +36,15 @@ def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
         else:
             attempt, exchange = begun
             try:
-                outcome = attempt.outcome(exchange.next_events())
-                while outcome is None:
-                    outcome = attempt.outcome(exchange.next_events())
+                while (decided := attempt.outcome(exchange.next_events())) is None:
+                    pass
             except BaseException:
                 exchange.close()
                 raise
-            if outcome.error is None and attempt.answers:
+            if decided.error is None and attempt.answers:
                 return attempt, exchange, failures
             exchange.close()
+            outcome = decided
         following = plan.send(outcome)
         failures += _moved_on(effect, following)
         effect = following
@@ -75,15 +75,15 @@ async def arun(call: Call, owner: Owner[AsyncTransport]) -> tuple[Attempt, Async
         else:
             attempt, exchange = begun
             try:
-                outcome = attempt.outcome(await exchange.next_events())
-                while outcome is None:
-                    outcome = attempt.outcome(await exchange.next_events())
+                while (decided := attempt.outcome(await exchange.next_events())) is None:
+                    pass
             except BaseException:
                 await exchange.aclose()
                 raise
-            if outcome.error is None and attempt.answers:
+            if decided.error is None and attempt.answers:
                 return attempt, exchange, failures
             await exchange.aclose()
+            outcome = decided
         following = plan.send(outcome)
         failures += _moved_on(effect, following)
         effect = following

@@ -124,7 +124,7 @@ class SyncPieces(_Pieces):
         except BaseException:
             self.close()
             raise
-        if self._over:
+        if not call.stream:
             close(self._owner)
 
     def __iter__(self) -> SyncPieces:
@@ -189,7 +189,7 @@ class AsyncPieces(_Pieces):
             except BaseException:
                 await self.aclose()
                 raise
-            if self._over:
+            if not self._call.stream:
                 await aclose(self._owner)
         return self
 

@@ -34,7 +34,7 @@ class Owner(Generic[_T]):
         *,
         blocks: bool,
     ) -> None:
-        """``given``: the client's argument ``transport``; ``make``: of a name and options; ``close``: from a finaliser."""
+        """``given``: the client's argument; ``make``: of a name and options; ``close``: from a finaliser."""
         if isinstance(given, str) and given not in _NAMES:
             raise ConfigurationError(
                 f"unknown transport {given!r}: use {', '.join(map(repr, sorted(_NAMES)))}, or an object"

@@ -231,7 +231,7 @@ def name_of(provider: Any) -> str:
 
 
 def checked_key(api_key: Any) -> Any:
-    """A key as it may be given: a str ("" for none), a callable, or a mapping from providers (or their names) to such."""
+    """A key as it may be given: a str ("" for none), a callable, or a mapping from providers or their names."""
     if api_key is None or isinstance(api_key, str) or callable(api_key):
         return api_key
     if hasattr(api_key, "items"):

@@ -15,47 +15,21 @@ A provider with a way of its own to a server inherits from `AsyncGeneratorProvid
 
 from __future__ import annotations
 
-import types
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ConfigurationError, Context
 from deltawire.protocol.pieces import Piece
 from deltawire.protocol.status import error_object, status_error, stream_error
 
 from ..settings import name_of, one_of
+from .methods import built_in, either
 
 if TYPE_CHECKING:
     from ..parameters import Messages
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
 AsyncResult = AsyncIterator[str | Piece]
 """What ``create_async_generator`` gives: texts, and objects that print as nothing."""
-
-
-class either(Generic[_P, _R]):  # noqa: N801 - a decorator, as classmethod is
-    """A method that the class has and its instances, too: its first argument is whichever it was called on."""
-
-    def __init__(self, function: Callable[Concatenate[Any, _P], _R]) -> None:
-        self.__func__ = function
-        self.__doc__ = function.__doc__
-        self.__wrapped__ = function
-
-    def __get__(self, instance: object, owner: type) -> Callable[_P, _R]:
-        return types.MethodType(self.__func__, owner if instance is None else instance)
-
-
-class built_in(either[_P, _R]):  # noqa: N801
-    """The same, for methods by which the client's own machines are reached: who overrides one means to be asked."""
-
-
-def is_own(provider: Any, method: str) -> bool:
-    """Whether a provider has a method of that name that is not ours."""
-    cls = provider if isinstance(provider, type) else type(provider)
-    found = next((each.__dict__[method] for each in cls.__mro__ if method in each.__dict__), None)
-    return found is not None and not isinstance(found, built_in)
 
 
 class BaseProvider:
@@ -136,12 +110,12 @@ class ProviderModelMixin:
     """Whether `get_models` sorts them."""
 
     @either
-    def get_models(self, **options: Any) -> list[str]:
+    def get_models(self, *args: Any, **options: Any) -> list[str]:
         """The names of its models. (Those that are declared.)"""
         return list(self.models or self.fallback_models or filter(None, [self.default_model]))
 
     @either
-    def get_model(self, model: str | None, **options: Any) -> str | None:
+    def get_model(self, model: str | None, *args: Any, **options: Any) -> str | None:
         """The model that is asked for: the default one for "" and None, the one behind an alias, or as it is."""
         return self.model_aliases.get(model, model) if model else self.default_model or model
 
@@ -149,10 +123,10 @@ class ProviderModelMixin:
 class AsyncGeneratorProvider(BaseProvider):
     """A provider with a ``create_async_generator`` of its own."""
 
-    @classmethod
-    def create_async_generator(cls, model: str, messages: Messages, **kwargs: Any) -> AsyncResult:
+    @either
+    def create_async_generator(self, model: str | None, messages: Messages, **kwargs: Any) -> AsyncResult:
         """The answer, piece by piece. To be defined; ``kwargs`` are what the caller gave besides."""
-        raise NotImplementedError(f"{cls.__name__} does not define create_async_generator")
+        raise NotImplementedError(f"{name_of(self)} does not define create_async_generator")
 
     @built_in
     def create_generator(self, *args: Any, **kwargs: Any) -> Iterator[str | Piece]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deltawire.protocol import ConfigurationError, fail_over
 
 from ..settings import as_provider, name_of
-from .base import AsyncGeneratorProvider, ProviderModelMixin, built_in
+from .base import AsyncGeneratorProvider, ProviderModelMixin
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -55,13 +55,14 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
             self.last_provider = provider
             yield provider
 
-    def get_models(self, **options: Any) -> list[str]:
+    def get_models(self, **options: Any) -> list[str]:  # type: ignore[override]
         """The models of all of them, each once."""
         found = [name for provider in self.providers for name in provider.get_models(**options)]
         return list(dict.fromkeys(found))
 
-    @built_in
-    def create_async_generator(self, model: str | None, messages: Messages, **options: Any) -> AsyncPieces:
+    def create_async_generator(  # type: ignore[override] # they are instances
+        self, model: str | None, messages: Messages, **options: Any
+    ) -> AsyncPieces:
         """The answer, piece by piece, of the first that gives one: see `OpenaiTemplate.create_async_generator`.
 
         Raises `RetryProviderError` when several failed, `RetryNoProviderError` when none said anything.

@@ -12,7 +12,8 @@ _MODULES = {
     "composite": ("IterListProvider", "RetryProvider", "RotatedProvider"),
     "opchatgpts": ("Opchatgpts",),
     "ready": (
-        "AzureOpenai", "DeepSeek", "Groq", "LMStudio", "LlamaCpp", "Mistral", "Ollama", "OpenRouter", "Together", "VLLM",
+        "AzureOpenai", "DeepSeek", "Groq", "LMStudio", "LlamaCpp", "Mistral", "Ollama", "OpenRouter", "Together",
+        "VLLM",
     ),
     "template": ("OpenaiChat", "OpenaiTemplate"),
 }  # fmt: skip

@@ -10,7 +10,8 @@ from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH
 
 from ..settings import USER_AGENT, name_of
 from ..targets import Session, Store, Target
-from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin, built_in, either
+from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
+from .methods import built_in, either
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,9 +64,11 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     ssl: Any = None
     """How the site's certificate is checked; see `OpenaiTemplate.ssl`."""
 
+    _stores: dict[str, Store] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
+
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._stores: dict[str, Store] = {}
+        self._stores = {}
         if self.url != type(self).url and "working" not in attributes:
             self.working = True
 
@@ -159,9 +162,6 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             default_headers={**self.headers, **(settings.default_headers or {})},
             default_query=settings.default_query,
         )
-
-
-Opchatgpts._stores = {}
 
 
 def _messages(provider: Any, ask: Ask) -> Any:

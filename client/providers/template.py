@@ -18,7 +18,8 @@ from ..asking import EXTRA_PARAMETERS, call_of
 from ..media import read_media
 from ..settings import UNSET, Settings, key_among, make, name_of
 from ..targets import Ask, Target
-from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin, built_in, either
+from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
+from .methods import built_in, either
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
