@@ -7,6 +7,7 @@ What a peer does wrong comes as the last event; what the caller does wrong raise
 from __future__ import annotations
 
 from .accumulate import Accumulator, accumulate
+from .catalogue import Catalogue, catalogue
 from .chunks import (
     Audio,
     ChatCompletion,
@@ -86,6 +87,7 @@ __all__ = [
     "Audio",
     "AuthenticationError",
     "BadRequestError",
+    "Catalogue",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatRequest",
@@ -170,6 +172,7 @@ __all__ = [
     "as_messages",
     "attempts",
     "bypasses",
+    "catalogue",
     "choose_proxy",
     "fold_system",
     "has_content",
