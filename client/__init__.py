@@ -22,12 +22,17 @@ from deltawire.protocol import (
     MalformedEventError,
     Message,
     MissingAuthError,
+    ModelNotFoundError,
     NotFoundError,
     PermissionDeniedError,
+    ProviderNotFoundError,
+    ProviderNotWorkingError,
     ProxyError,
     RateLimitError,
     ReadError,
     RedirectError,
+    ResponseError,
+    ResponseStatusError,
     RetryNoProviderError,
     RetryPolicy,
     RetryProviderError,
@@ -43,10 +48,15 @@ from deltawire.protocol import (
 )
 
 from ._version import __version__
-from .client import AsyncCall, AsyncClient, AsyncStreamCall, Client
+from .aclient import AsyncCall, AsyncClient, AsyncStreamCall
+from .client import Client
 from .media import MediaListType, MediaType
 from .parameters import Messages
 from .parsing import aparse_stream, parse_stream
+from .providers.base import AsyncGeneratorProvider, AsyncResult, ProviderModelMixin, RaiseErrorMixin
+from .providers.composite import IterListProvider, RetryProvider, RotatedProvider
+from .providers.opchatgpts import Opchatgpts
+from .providers.template import OpenaiChat, OpenaiTemplate
 from .streams import AsyncStream, Stream
 
 __all__ = [
@@ -54,6 +64,8 @@ __all__ = [
     "APIStatusError",
     "AsyncCall",
     "AsyncClient",
+    "AsyncGeneratorProvider",
+    "AsyncResult",
     "AsyncStream",
     "AsyncStreamCall",
     "AuthenticationError",
@@ -67,6 +79,7 @@ __all__ = [
     "DeltawireError",
     "EmptyReplyError",
     "InternalServerError",
+    "IterListProvider",
     "LimitExceededError",
     "Limits",
     "MalformedEventError",
@@ -75,15 +88,27 @@ __all__ = [
     "Message",
     "Messages",
     "MissingAuthError",
+    "ModelNotFoundError",
     "NotFoundError",
+    "Opchatgpts",
+    "OpenaiChat",
+    "OpenaiTemplate",
     "PermissionDeniedError",
+    "ProviderModelMixin",
+    "ProviderNotFoundError",
+    "ProviderNotWorkingError",
     "ProxyError",
+    "RaiseErrorMixin",
     "RateLimitError",
     "ReadError",
     "RedirectError",
+    "ResponseError",
+    "ResponseStatusError",
     "RetryNoProviderError",
     "RetryPolicy",
+    "RetryProvider",
     "RetryProviderError",
+    "RotatedProvider",
     "Stream",
     "StreamError",
     "Timeout",

@@ -1,6 +1,6 @@
 """One call, but for the waiting: what the sync and the async driver share.
 
-A driver runs the plan (`deltawire.protocol.attempts`): for `Send` it opens an exchange for an `Attempt` and
+A driver runs the plan (`deltawire.protocol.retry`): for `Send` and `Prepare` it opens an exchange for an `Attempt` and
 reads until that says how it went; for `Sleep` it sleeps; for `GiveUp` it raises.
 """
 
@@ -10,52 +10,93 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from deltawire.protocol import (
     ChatCompletion,
     ChatCompletionChunk,
+    ChunkChoice,
+    ConfigurationError,
     Context,
     Deadlines,
+    Delta,
+    DeltawireError,
     EmptyReplyError,
     ModelList,
     Outcome,
+    Prepare,
+    ProviderNotWorkingError,
     Reply,
     RetryPolicy,
+    SessionStarted,
     StreamEnded,
     StreamFailed,
     Timeout,
+    UsageError,
     accumulate,
     attempts,
+    is_stale_nonce,
 )
+from deltawire.protocol.images import ImagesResponse, markdown
+from deltawire.protocol.objects import with_extra
 
-from .settings import UNSET, Settings, _policy
+from .providers.base import is_own
+from .settings import UNSET, Settings, as_provider, name_of, policy_of
+from .targets import Ask, Session, Target
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from deltawire.protocol import ChatRequest, Event, HTTPRequest
+    from deltawire.protocol import Event, HTTPRequest, Send
     from deltawire.protocol.retry import Effect
+
+    from .owners import Owner
+
+
+IMAGES = "images"
+"""The vendor field in which a chunk keeps the images that an image model gave for a chat."""
 
 
 class Attempt:
     """One exchange of a call: its request, its reply, its deadlines."""
 
-    def __init__(self, call: Call, request: HTTPRequest, key: str | None) -> None:
+    def __init__(
+        self, call: Call, target: Target, request: HTTPRequest, key: str | None, session: Session | None
+    ) -> None:
         self.request = request
+        self.url = request.url
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)
         # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
         secrets = [key] if key and len(key) >= 8 else []
         if proxy is not None:
             secrets += proxy.secrets
         self.context = Context(
+            provider=target.name if call.names_provider else "",
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
             key_given=key is not None or any(name == b"authorization" for name, _ in request.headers),
             secrets=tuple(secrets),
         )
-        self.reply = Reply(call.dialect, stream=call.stream, limits=call.settings.limits, context=self.context)
+        self.answers = session is None
+        """Whether it is the call's own, and not one for the session that the call needs."""
+        self._session = session
+        self.reply = Reply(
+            target.dialect if session is None else session.dialect,
+            stream=call.stream,
+            limits=call.settings.limits,
+            context=self.context,
+            stop=target.stop,
+        )
         self.deadlines = Deadlines(call.timeout, time.monotonic(), call.total_at)
         self.events: list[Event] = []
+        self.target = target
         self._call = call
+        self._stream = call.stream and self.answers
+
+    def open(self, owner: Owner[Any]) -> Any:
+        """The exchange; nothing is sent before its first events are asked for."""
+        transport = owner.transport_for(self.target.name, self.target.verify, self.request.impersonate)
+        return transport.open(self.request, self.reply, self.deadlines, proxy=self.proxy)
 
     def outcome(self, events: list[Event]) -> Outcome | None:
         """How the attempt went, as far as these further events tell; None: read on.
@@ -65,73 +106,176 @@ class Attempt:
         """
         self.events += events
         last = self.events[-1] if self.events else None
-        if self._call.stream and self.reply.contents:
+        if self._stream and self.reply.contents:
             return Outcome(None)
         if isinstance(last, StreamFailed):
-            return self._failed(last.error)
+            return self._call.failed(last.error, self.url, is_stale_nonce(last.error))
         if isinstance(last, StreamEnded):
-            if self._call.dialect == "openai" and not last.finished and not self.reply.contents:
-                return self._failed(
-                    EmptyReplyError(f"the reply is empty{self.context.where()}: no content, no finish reason")
-                )
+            if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
+                empty = EmptyReplyError(f"the reply is empty{self.context.where()}: no content, no finish reason")
+                return self._call.failed(empty, self.url)
+            self._ended()
             return Outcome(None)
         return None
 
-    def _failed(self, error: Exception) -> Outcome:
-        total_at = self._call.total_at
-        return Outcome(
-            error,
-            url=self.request.url,
-            now=time.time(),
-            jitter=random.random(),
-            time_left=None if total_at is None else total_at - time.monotonic(),
-        )
+    def _ended(self) -> None:
+        for position, event in enumerate(self.events):
+            if isinstance(event, SessionStarted) and self._session is not None:
+                store = self._session.store
+                store.nonce, store.session_id = event.nonce, event.session_id
+            elif isinstance(event, ImagesResponse) and self._call.ask.kind == "chat":
+                self.events[position] = _images_chunk(event, self._call.ask.prompt or "")
+                self._call.draws = True
+        self.over()
+
+    def over(self) -> None:
+        """The reply has been read to its end: take over what it says beside the answer."""
+        session = self.target.session
+        if session is not None and self.reply.new_token:
+            session.store.nonce = self.reply.new_token
 
     def completion(self) -> ChatCompletion:
         """The whole reply, once it has ended well."""
         ended = self.events[-1]
         if isinstance(ended, StreamEnded) and ended.completion is not None:
-            return ended.completion
-        return accumulate(event for event in self.events if isinstance(event, ChatCompletionChunk))
+            whole = ended.completion
+        else:
+            whole = accumulate(event for event in self.events if isinstance(event, ChatCompletionChunk))
+        whole._provider = self.target.name
+        return whole
 
     def models(self) -> ModelList:
         """The list of models, once the reply has ended well."""
         return next(event for event in self.events if isinstance(event, ModelList))
 
+    def images(self) -> ImagesResponse:
+        """The images, once the reply has ended well."""
+        return next(event for event in self.events if isinstance(event, ImagesResponse))
+
+    def result(self) -> Any:
+        """What the call gives that does not stream."""
+        kind = self._call.ask.kind
+        return self.completion() if kind == "chat" else self.models() if kind == "models" else self.images()
+
 
 class Call:
-    """What one call of `create` or `list` asks for. ``chat`` is None for the list of models."""
+    """What one call of ``create``, ``list`` or ``generate`` asks for, and of whom."""
 
     def __init__(
         self,
         settings: Settings,
-        chat: ChatRequest | None,
+        ask: Ask,
         *,
+        provider: Any = None,
         proxy: Any = UNSET,
         timeout: float | Timeout | None = None,
         max_retries: int | RetryPolicy | None = None,
-        extra_headers: Any = None,
+        native: bool = False,
     ) -> None:
+        own = settings.media_provider if ask.kind == "images" else None
+        given = as_provider(provider) or own or settings.provider
+        # An error should name a provider whom the caller has named.
+        self.names_provider = given is not None
+        if given is None:
+            from .providers.template import OpenaiTemplate
+
+            given = OpenaiTemplate
         self.settings = settings
-        self.chat = chat
-        self.dialect = "models" if chat is None else "openai"
-        self.stream = chat is not None and bool(chat.stream)
+        self.ask = ask
+        self.provider = given
+        self.stream = ask.kind == "chat" and bool(ask.stream)
         self.proxy = proxy
         self.timeout = settings.timeout if timeout is None else Timeout.of(timeout)
-        self.policy = settings.policy if max_retries is None else _policy(max_retries)
+        self.policy = settings.policy if max_retries is None else policy_of(max_retries)
         total = self.timeout.total
         self.total_at = None if total is None else time.monotonic() + total
-        self._extra_headers = extra_headers
+        self.draws = False
+        """Whether an image model has answered a chat, with images."""
+        self._targets: dict[int, Target] = {}
+        # Several providers have their turns; what one of them can't do, another may.
+        self.several = hasattr(given, "plan")
+        self._native = native and not self.several
+        if not self.several:
+            self.target(given)
 
-    def plan(self) -> Generator[Effect[Call], Outcome | None, None]:
+    def plan(self) -> Generator[Effect[Any], Outcome | None, None]:
         """The plan of the call's attempts."""
-        return attempts(self, self.policy)
+        if self.several:
+            return self.provider.plan(self.policy, self.settings.budget)  # type: ignore[no-any-return]
+        return attempts(self.provider, self.policy, budget=self.settings.budget)
 
-    def attempt(self, key: str | None, url: str | None) -> Attempt:
-        """The next attempt, with this key; sent to this URL after a redirect."""
-        endpoint = self.settings.endpoint
-        if self.chat is None:
-            request = endpoint.models(api_key=key, extra_headers=self._extra_headers)
+    def target(self, provider: Any) -> Target:
+        """What this call becomes for a provider. Raises `ConfigurationError`, `ProviderNotWorkingError`."""
+        target = self._targets.get(id(provider))
+        if target is None:
+            target = self._targets[id(provider)] = self._bind(as_provider(provider))
+        return target
+
+    def _bind(self, provider: Any) -> Target:
+        overridden = not self._native and is_own(provider, "create_async_generator")
+        if not overridden and hasattr(provider, "target"):
+            target: Target = provider.target(self.ask, self.settings)
+            working = target.working
+        elif hasattr(provider, "create_async_generator"):
+            from .generated import GeneratedTarget
+
+            target = GeneratedTarget(provider, self)
+            working = getattr(provider, "working", True)
         else:
-            request = endpoint.chat(self.chat, api_key=key)
-        return Attempt(self, request if url is None else request.to(url), key)
+            raise ConfigurationError(
+                f"{provider!r} is no provider: give a class or an instance of one, or the name of one of ours"
+            )
+        if not (working or self.ask.ignore_working or self.settings.ignore_working):
+            raise ProviderNotWorkingError(
+                f"{name_of(provider)} is marked as not working: name another provider, or say ignore_working=True"
+            )
+        return target
+
+    def begin(
+        self, effect: Send[Any] | Prepare[Any], target: Target, key: str | None, owner: Owner[Any]
+    ) -> tuple[Any, Any] | Outcome:
+        """The attempt that an effect asks for, with this key, and its exchange; or, where none can be made, how it went.
+        Raises what `attempt` raises."""
+        session = target.session
+        if isinstance(effect, Prepare):
+            assert session is not None, "a provider without sessions asks for none"
+            attempt = Attempt(self, target, self.dressed(session.build()), None, session)
+        elif session is not None and session.missing:
+            return Outcome(None, needs_session=True)
+        else:
+            attempt = target.attempt(self, key, effect.url)
+        return attempt, attempt.open(owner)
+
+    def dressed(self, request: HTTPRequest) -> HTTPRequest:
+        """A request of this call, as the browser's that it is to look like."""
+        profile = self.ask.impersonate or self.settings.impersonate
+        return msgspec.structs.replace(request, impersonate=profile) if profile else request
+
+    def not_begun(self, error: DeltawireError) -> Outcome:
+        """The outcome where no attempt could be made. What is out of turn is raised."""
+        if isinstance(error, UsageError):
+            raise error
+        return self.failed(error)
+
+    def failed(self, error: Exception, url: str = "", needs_session: bool = False) -> Outcome:
+        """The outcome of an attempt that failed so."""
+        return Outcome(
+            error,
+            url=url,
+            now=time.time(),
+            jitter=random.random(),
+            time_left=None if self.total_at is None else self.total_at - time.monotonic(),
+            needs_session=needs_session,
+        )
+
+
+def _images_chunk(images: ImagesResponse, prompt: str) -> ChatCompletionChunk:
+    """Images as a chat's answer: the text shows them, the vendor field holds them."""
+    choice = ChunkChoice(delta=Delta(role="assistant", content=markdown(images, prompt)), finish_reason="stop")
+    return with_extra(ChatCompletionChunk(choices=[choice], created=images.created), {IMAGES: images})
+
+
+def http_attempt(call: Call, target: Target, key: str | None, url: str | None) -> Attempt:
+    """An attempt of a target that speaks HTTP; sent to this URL after a redirect."""
+    request = call.dressed(target.build(key))
+    return Attempt(call, target, request if url is None else request.to(url), key, None)

@@ -1,152 +1,37 @@
-"""`Client` and `AsyncClient`: what a program imports."""
+"""`Client`: what a program that blocks imports."""
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from deltawire.protocol import ChatCompletion, ChatRequest, ConfigurationError
+from deltawire.protocol import ChatCompletion, DeltawireError
 
-from .calls import Call
-from .drivers import arun, run
-from .settings import Settings, make
-from .streams import AsyncStream, Stream
+from .asking import call_of
+from .base import BaseClient
+from .drivers import run
+from .learning import Names
+from .owners import close, sync_owner
+from .streams import Stream
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncIterator, Callable, Generator, Mapping
+    import builtins
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
 
-    from deltawire.protocol import ChatCompletionChunk, Limits, ModelList, RetryPolicy, Timeout
-    from deltawire.transports import AsyncTransport, Transport
+    from deltawire.protocol import ModelList
+    from deltawire.protocol.images import ImagesResponse
+    from deltawire.transports import Transport
 
+    from .owners import Owner
     from .parameters import CallOptions, ChatOptions, Messages
-    from .settings import ApiKey, Proxies
-
-_T = TypeVar("_T")
-
-_OPTIONS = ("proxy", "timeout", "max_retries")
-_EXTRAS = ("extra_headers", "extra_query", "extra_body")
 
 
-def _chat_call(settings: Settings, messages: Any, model: str, stream: bool | None, given: dict[str, Any]) -> Call:
-    options = {name: given.pop(name) for name in _OPTIONS if name in given}
-    extras = {name: None if (value := given.pop(name)) is None else dict(value) for name in _EXTRAS if name in given}
-    chat = ChatRequest(messages=messages, model=model, stream=stream, params=given, **extras)
-    return Call(settings, chat, **options)
-
-
-class _Owner:
-    """What a client and its copies share; when the last of them goes, so do the connections."""
-
-    def __init__(self, transport: Any, close: Callable[[], object] | None) -> None:
-        self.transport = transport
-        if close is not None:
-            weakref.finalize(self, close)
-
-
-class _Client:
-    """What both clients are: settings, and a transport that is made on first use."""
-
-    def __init__(
-        self,
-        *,
-        api_key: ApiKey | None = None,
-        base_url: str | None = None,
-        api_base: str | None = None,
-        organization: str | None = None,
-        project: str | None = None,
-        default_headers: Mapping[str, str | None] | None = None,
-        default_query: Mapping[str, object] | None = None,
-        proxies: Proxies | None = None,
-        trust_env: bool = True,
-        timeout: float | Timeout | None = None,
-        max_retries: int | RetryPolicy = 2,
-        limits: Limits | None = None,
-        verify: Any = True,
-        http2: bool = False,
-        uds: str | os.PathLike[str] | None = None,
-        local_address: str | None = None,
-        transport: Any = None,
-    ) -> None:
-        """All arguments are optional.
-
-        ``api_key``: or the environment's ``OPENAI_API_KEY``; a callable is asked anew for each attempt.
-        ``base_url`` (also ``api_base``): such as "http://localhost:8000/v1"; or ``OPENAI_BASE_URL``.
-        ``organization``, ``project``: or ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``.
-        ``proxies``: a proxy's URL (http, https, socks5, or socks5h, which looks names up at the proxy), or a mapping of
-        "http", "https", "all" to URLs (None: no proxy); without it the environment's ``HTTP_PROXY``,
-        ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
-        ``trust_env=False``: the environment is not asked for anything.
-        ``timeout``: seconds, for the first content and between contents; or a `Timeout`.
-        ``max_retries``: extra attempts, before the first content only; or a `RetryPolicy`.
-        ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False.
-        ``http2``: offer HTTP/2 (needs ``deltawire[http2]``).
-        ``uds``: the path of a Unix domain socket to connect to, whatever host the base URL names; no proxy then.
-        ``local_address``: the IP address to connect from.
-        ``transport``: an object with the methods of `deltawire.transports.Transport` (`AsyncTransport`), or
-        the name "httpcore"; an object is not closed by the client, since it may serve others.
-
-        Raises `ConfigurationError` for what can't work.
-        """
-        self._settings = make(
-            api_key=api_key,
-            base_url=base_url,
-            api_base=api_base,
-            organization=organization,
-            project=project,
-            default_headers=default_headers,
-            default_query=default_query,
-            proxies=proxies,
-            trust_env=trust_env,
-            timeout=timeout,
-            max_retries=max_retries,
-            limits=limits,
-            direct=uds is not None,
-        )
-        options = {"verify": verify, "http2": http2, "uds": uds, "local_address": local_address}
-        self._owner = self._owner_of(transport, options)
-
-    def _owner_of(self, transport: Any, options: dict[str, Any]) -> _Owner:
-        if transport is None or transport == "httpcore":
-            return self._own(**options)
-        if isinstance(transport, str):
-            raise ConfigurationError(f"unknown transport {transport!r}: use 'httpcore', or an object")
-        return _Owner(transport, None)
-
-    def _own(self, **options: Any) -> _Owner:
-        raise TypeError("use Client or AsyncClient")
-
-    @property
-    def base_url(self) -> str:
-        """Where requests go."""
-        return self._settings.base_url
-
-    def with_options(self, **changes: Any) -> Self:
-        """A client like this one but for these arguments, on the same connections.
-
-        Takes what the constructor takes, but for what its connections are made with: ``verify``, ``http2``, ``uds``,
-        ``local_address`` and ``transport``.
-        """
-        copy = type(self).__new__(type(self))
-        copy._settings = self._settings.changed(**changes)
-        copy._owner = self._owner
-        return copy
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._settings.base_url}>"
-
-
-class Client(_Client):
+class Client(BaseClient):
     """A client for programs that block. May be shared between threads."""
 
-    def _own(self, **options: Any) -> _Owner:
-        from deltawire.transports import HTTPCoreTransport
-
-        transport = HTTPCoreTransport(**options)
-        return _Owner(transport, transport.close)
+    def _own(self, transport: Any, **options: Any) -> Owner[Transport]:
+        return sync_owner(transport, **options)
 
     @property
     def chat(self) -> Chat:
@@ -159,13 +44,25 @@ class Client(_Client):
         return Models(self)
 
     @property
+    def images(self) -> Images:
+        """``client.images.generate(...)``"""
+        return Images(self)
+
+    @property
     def transport(self) -> Transport:
         """The transport, shared with the copies that `with_options` makes."""
-        return self._owner.transport  # type: ignore[no-any-return]
+        return self._owner.transport
+
+    def _get(self, kind: Any, model: str | None, prompt: str | None, options: dict[str, Any]) -> Any:
+        """The result of a call that is no chat."""
+        call = call_of(self._settings, None, model, None, {**options, "prompt": prompt}, kind=kind)
+        attempt, exchange, _ = run(call, self._owner)
+        exchange.close()
+        return attempt.result()
 
     def close(self) -> None:
         """Close all connections, also those of copies. Idempotent."""
-        self.transport.close()
+        close(self._owner)
 
     def __enter__(self) -> Self:
         return self
@@ -196,21 +93,30 @@ class Completions:
 
     @overload
     def create(
-        self, messages: Messages, model: str, stream: Literal[False] | None = None, **options: Unpack[ChatOptions]
+        self,
+        messages: Messages,
+        model: str | None = None,
+        stream: Literal[False] | None = None,
+        **options: Unpack[ChatOptions],
     ) -> ChatCompletion: ...
 
     @overload
     def create(
-        self, messages: Messages, model: str, stream: Literal[True], **options: Unpack[ChatOptions]
+        self, messages: Messages, model: str | None, stream: Literal[True], **options: Unpack[ChatOptions]
     ) -> Stream: ...
 
     @overload
     def create(
-        self, messages: Messages, model: str, stream: bool | None, **options: Unpack[ChatOptions]
+        self, messages: Messages, model: str | None = None, *, stream: Literal[True], **options: Unpack[ChatOptions]
+    ) -> Stream: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str | None, stream: bool | None, **options: Unpack[ChatOptions]
     ) -> ChatCompletion | Stream: ...
 
     def create(
-        self, messages: Messages, model: str, stream: bool | None = None, **options: Unpack[ChatOptions]
+        self, messages: Messages, model: str | None = None, stream: bool | None = None, **options: Unpack[ChatOptions]
     ) -> ChatCompletion | Stream:
         """Ask a model. Sends at once.
 
@@ -219,12 +125,16 @@ class Completions:
         parameters, and those of `CallOptions`. Raises the errors of `deltawire.protocol.errors`.
         """
         client = self._client
-        call = _chat_call(client._settings, messages, model, stream, dict(options))
-        attempt, exchange, retries = run(call, client.transport)
+        call = call_of(client._settings, messages, model, stream, dict(options))
+        attempt, exchange, failures = run(call, client._owner)
         if call.stream:
-            return Stream(attempt, exchange, client._owner, retries)
+            return Stream(attempt, exchange, client._owner, failures)
         exchange.close()
         return attempt.completion()
+
+    def stream(self, messages: Messages, model: str | None = None, **options: Unpack[ChatOptions]) -> Stream:
+        """``create(..., stream=True)``."""
+        return self.create(messages, model, True, **options)
 
 
 class Models:
@@ -235,164 +145,49 @@ class Models:
 
     def list(self, **options: Unpack[CallOptions]) -> ModelList:
         """The models that the server offers (``GET /models``), as it lists them."""
-        attempt, exchange, _ = run(Call(self._client._settings, None, **options), self._client.transport)  # type: ignore[misc]
-        exchange.close()
-        return attempt.models()
+        return self._client._get("models", None, None, dict(options))  # type: ignore[no-any-return]
 
+    def get_all(self, **options: Any) -> builtins.list[str]:
+        """Their names. Those that the provider declares, else those that its server lists (asked once for each
+        base URL and key); of a `RetryProvider` those of all its providers.
 
-class AsyncClient(_Client):
-    """A client for asyncio and trio. May be shared between tasks; each event loop has its own connections."""
-
-    def _own(self, **options: Any) -> _Owner:
-        from deltawire.transports import AsyncHTTPCoreTransport
-
-        transport = AsyncHTTPCoreTransport(**options)
-        return _Owner(transport, transport.abandon)
-
-    @property
-    def chat(self) -> AsyncChat:
-        """``client.chat.completions.create(...)``"""
-        return AsyncChat(self)
-
-    @property
-    def models(self) -> AsyncModels:
-        """``client.models.list()``"""
-        return AsyncModels(self)
-
-    @property
-    def transport(self) -> AsyncTransport:
-        """The transport, shared with the copies that `with_options` makes."""
-        return self._owner.transport  # type: ignore[no-any-return]
-
-    async def aclose(self) -> None:
-        """Close all connections of the running loop, also those of copies. Idempotent."""
-        await self.transport.aclose()
-
-    # The OpenAI SDK's name.
-    close = aclose
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class AsyncChat:
-    """``client.chat``"""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    @property
-    def completions(self) -> AsyncCompletions:
-        """``client.chat.completions``"""
-        return AsyncCompletions(self._client)
-
-
-class AsyncCall(Generic[_T]):
-    """A call that has not been sent: ``await`` it, or iterate it at once where it streams.
-
-    It sends at the first ``await`` or step. Awaited twice, it gives the same object; never awaited, it sends
-    nothing.
-    """
-
-    def __init__(self, call: Call, client: AsyncClient) -> None:
-        self._call = call
-        self._client = client
-        self._result: _T | None = None
-        self._lock: Any = None
-
-    def __await__(self) -> Generator[Any, None, _T]:
-        return self._get().__await__()
-
-    async def _get(self) -> _T:
-        import anyio
-
-        # Two tasks may await the same call.
-        if self._lock is None:
-            self._lock = anyio.Lock()
-        async with self._lock:
-            if self._result is None:
-                self._result = await self._send()
-            return self._result
-
-    async def _send(self) -> Any:
-        attempt, exchange, retries = await arun(self._call, self._client.transport)
-        if self._call.stream:
-            return AsyncStream(attempt, exchange, self._client._owner, retries)
-        await exchange.aclose()
-        return attempt.completion() if self._call.chat is not None else attempt.models()
-
-
-class AsyncStreamCall(AsyncCall[AsyncStream]):
-    """A streaming call: also an async iterator of chunks, and an async context manager."""
-
-    def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
-        return self
-
-    async def __anext__(self) -> ChatCompletionChunk:
-        stream = self._result or await self._get()
-        return await stream.__anext__()
-
-    async def __aenter__(self) -> AsyncStream:
-        return await self._get()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End the reply and free its connection; nothing if it was never sent."""
-        if self._result is not None:
-            await self._result.aclose()
-
-    # The OpenAI SDK's name.
-    close = aclose
-
-
-class AsyncCompletions:
-    """``client.chat.completions``"""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    @overload
-    def create(
-        self, messages: Messages, model: str, stream: Literal[False] | None = None, **options: Unpack[ChatOptions]
-    ) -> AsyncCall[ChatCompletion]: ...
-
-    @overload
-    def create(
-        self, messages: Messages, model: str, stream: Literal[True], **options: Unpack[ChatOptions]
-    ) -> AsyncStreamCall: ...
-
-    @overload
-    def create(
-        self, messages: Messages, model: str, stream: bool | None, **options: Unpack[ChatOptions]
-    ) -> AsyncCall[ChatCompletion] | AsyncStreamCall: ...
-
-    def create(
-        self, messages: Messages, model: str, stream: bool | None = None, **options: Unpack[ChatOptions]
-    ) -> AsyncCall[Any]:
-        """Ask a model; as `Completions.create`, but nothing is sent before the first ``await`` or step.
-
-        ``completion = await create(...)``; ``async for chunk in create(..., stream=True)``, with or without
-        ``await`` before it.
+        ``options``: ``provider``, ``api_key``, ``base_url``, ``proxy``, ``timeout``. Raises as
+        `OpenaiTemplate.get_models`.
         """
-        call = _chat_call(self._client._settings, messages, model, stream, dict(options))
-        return (AsyncStreamCall if call.stream else AsyncCall)(call, self._client)
+        return self._names("names", options)
+
+    def get_image(self, **options: Any) -> builtins.list[str]:
+        """The names of those that draw."""
+        return self._names("image_models", options)
+
+    def get_vision(self, **options: Any) -> builtins.list[str]:
+        """The names of those that see."""
+        return self._names("vision_models", options)
+
+    def _names(self, which: str, options: dict[str, Any]) -> builtins.list[str]:
+        wanted = Names(self._client._settings, options)
+        for each in wanted.calls:
+            if each.call is None:
+                continue
+            try:
+                attempt, exchange, _ = run(each.call, self._client._owner)
+                exchange.close()
+                each.learn(attempt.models())
+            except DeltawireError as error:
+                each.fail(error)
+        return wanted.result(which)
 
 
-class AsyncModels:
-    """``client.models``"""
+class Images:
+    """``client.images``"""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
 
-    def list(self, **options: Unpack[CallOptions]) -> AsyncCall[ModelList]:
-        """The models that the server offers; to be awaited."""
-        return AsyncCall(Call(self._client._settings, None, **options), self._client)  # type: ignore[misc]
+    def generate(self, prompt: str, model: str | None = None, **options: Any) -> ImagesResponse:
+        """Images of what the prompt says ("Create image" in OpenAI's API reference).
+
+        ``options``: OpenAI's parameters, such as ``n``, ``size`` and ``response_format`` ("url" or "b64_json"), and
+        those of `CallOptions`. Asks the client's ``media_provider``, else its ``provider``.
+        """
+        return self._client._get("images", model, prompt, options)  # type: ignore[no-any-return]

@@ -6,69 +6,93 @@ import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, GiveUp, Send
+from deltawire.protocol import ConfigurationError, DeltawireError, GiveUp, Outcome, Send, Sleep
 
 if TYPE_CHECKING:
     from deltawire.transports import AsyncExchange, AsyncTransport, Exchange, Transport
 
     from .calls import Attempt, Call
+    from .owners import Owner
 
 
-def run(call: Call, transport: Transport) -> tuple[Attempt, Exchange, int]:
-    """Attempt until one succeeds: gives it, its exchange (still open), and how many retries came before."""
+def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
+    """Attempt until one succeeds: gives it, its exchange (still open), and how many attempts failed before."""
     plan = call.plan()
     effect: Any = next(plan)
-    retries = 0
+    failures = 0
     while not isinstance(effect, GiveUp):
-        if not isinstance(effect, Send):
+        if isinstance(effect, Sleep):
             time.sleep(effect.seconds)
-            retries += 1
             effect = plan.send(None)
             continue
-        attempt = call.attempt(_key(call.settings.api_key), effect.url)
-        exchange = transport.open(attempt.request, attempt.reply, attempt.deadlines, proxy=attempt.proxy)
+        begun: tuple[Attempt, Exchange] | Outcome
         try:
-            outcome = attempt.outcome(exchange.next_events())
-            while outcome is None:
+            target = call.target(effect.provider)
+            begun = call.begin(effect, target, _key(target.key), owner)
+        except DeltawireError as error:
+            begun = call.not_begun(error)
+        if isinstance(begun, Outcome):
+            outcome = begun
+        else:
+            attempt, exchange = begun
+            try:
                 outcome = attempt.outcome(exchange.next_events())
-        except BaseException:
+                while outcome is None:
+                    outcome = attempt.outcome(exchange.next_events())
+            except BaseException:
+                exchange.close()
+                raise
+            if outcome.error is None and attempt.answers:
+                return attempt, exchange, failures
             exchange.close()
-            raise
-        if outcome.error is None:
-            return attempt, exchange, retries
-        exchange.close()
-        effect = plan.send(outcome)
+        following = plan.send(outcome)
+        failures += _moved_on(effect, following)
+        effect = following
     raise effect.error
 
 
-async def arun(call: Call, transport: AsyncTransport) -> tuple[Attempt, AsyncExchange, int]:
+async def arun(call: Call, owner: Owner[AsyncTransport]) -> tuple[Attempt, AsyncExchange, int]:
     """As `run`."""
     plan = call.plan()
     effect: Any = next(plan)
-    retries = 0
+    failures = 0
     while not isinstance(effect, GiveUp):
-        if not isinstance(effect, Send):
+        if isinstance(effect, Sleep):
             # Not at the head of the module: it takes long to load, and sync programs never need it.
             import anyio
 
             await anyio.sleep(effect.seconds)
-            retries += 1
             effect = plan.send(None)
             continue
-        attempt = call.attempt(await _akey(call.settings.api_key), effect.url)
-        exchange = transport.open(attempt.request, attempt.reply, attempt.deadlines, proxy=attempt.proxy)
+        begun: tuple[Attempt, AsyncExchange] | Outcome
         try:
-            outcome = attempt.outcome(await exchange.next_events())
-            while outcome is None:
+            target = call.target(effect.provider)
+            begun = call.begin(effect, target, await _akey(target.key), owner)
+        except DeltawireError as error:
+            begun = call.not_begun(error)
+        if isinstance(begun, Outcome):
+            outcome = begun
+        else:
+            attempt, exchange = begun
+            try:
                 outcome = attempt.outcome(await exchange.next_events())
-        except BaseException:
+                while outcome is None:
+                    outcome = attempt.outcome(await exchange.next_events())
+            except BaseException:
+                await exchange.aclose()
+                raise
+            if outcome.error is None and attempt.answers:
+                return attempt, exchange, failures
             await exchange.aclose()
-            raise
-        if outcome.error is None:
-            return attempt, exchange, retries
-        await exchange.aclose()
-        effect = plan.send(outcome)
+        following = plan.send(outcome)
+        failures += _moved_on(effect, following)
+        effect = following
     raise effect.error
+
+
+def _moved_on(effect: Any, following: Any) -> bool:
+    """Whether the plan has given up an attempt for another one. (A redirect, or a fresh session, is part of it.)"""
+    return isinstance(following, Sleep) or (isinstance(following, Send) and following.provider is not effect.provider)
 
 
 def _key(api_key: Any) -> str | None:

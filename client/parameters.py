@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 
 from deltawire.protocol import Message, Proxy, RetryPolicy, Timeout
 
+from .media import MediaListType, MediaType
+
 Messages = str | Iterable[Mapping[str, Any] | Message]
 """A list of messages (dicts, or the messages of earlier completions), or a text: the user's."""
 
@@ -63,7 +65,30 @@ class CallOptions(TypedDict, total=False):
     timeout: float | Timeout | None
     """Seconds, or a `Timeout`."""
     max_retries: int | RetryPolicy | None
+    """Extra attempts; a `RetryProvider` has its own number."""
+    provider: Any
+    """Whom to ask: a class, an instance, or a name."""
+    api_key: Any
+    base_url: str | None
+    impersonate: str | None
+    """The browser to look like."""
+    ignore_working: bool
 
 
 class ChatOptions(ChatParameters, CallOptions, total=False):
-    """All that ``create`` takes beside messages, model and stream."""
+    """All that ``create`` takes beside messages, model and stream. What is unknown here goes to providers that have
+    parameters of their own; others refuse it."""
+
+    api_endpoint: str | None
+    """The whole URL of chat completions."""
+    media: MediaListType | None
+    """Images and audio for the last message, as `(data, file name)`."""
+    image: MediaType | None
+    image_name: str | None
+    """The same, for one."""
+    prompt: str | None
+    """The user's last message; for image models what to draw."""
+    extra_parameters: Sequence[str] | None
+    """Names of further parameters that go into the body."""
+    ignore_stream: bool
+    """Accepted, and of no effect: all providers stream."""

@@ -1,6 +1,6 @@
 """What a client knows: its settings, and where they come from.
 
-Which value wins: the call's argument, the client's, the environment, the built-in default.
+Which value wins: the call's argument, the client's, the provider's attribute, the environment, the built-in default.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from deltawire.protocol import (
     Endpoint,
     Limits,
     Proxy,
+    RetryBudget,
     RetryPolicy,
     Timeout,
     choose_proxy,
@@ -26,10 +27,14 @@ from ._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    ApiKey = str | Callable[[], str] | Callable[[], Awaitable[str]]
+    Key = str | Callable[[], str] | Callable[[], Awaitable[str]]
+    ApiKey = Key | Mapping[str, Key]
     Proxies = str | Proxy | Mapping[str, str | Proxy | None]
 
 _NO_WAY = "uds= names the socket to connect to: leave out the proxy, which can't connect to it"
+
+# Read once, when the client is made, as the OpenAI SDK does; what providers name is read when they are asked.
+_READ_ONCE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 
 # For arguments whose None means something.
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET", "__slots__": ()})()
@@ -38,9 +43,13 @@ UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET", "__slots__": (
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a client; made by `make`, changed by `changed`."""
 
-    api_key: Any
-    base_url: str
-    endpoint: Endpoint
+    provider: Any
+    """A provider (class or instance), or None."""
+    media_provider: Any
+    """The same, for images."""
+    given_key: Any
+    """The argument, or None; a mapping holds a key for each provider, by its name."""
+    given_url: str | None
     organization: str | None
     project: str | None
     default_headers: Any
@@ -51,12 +60,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Timeout
     policy: RetryPolicy
     limits: Limits | None
+    impersonate: str | None
+    ignore_working: bool
+    environment: dict[str, str | None]
+    budget: RetryBudget
+    """Shared with the copies of the client."""
+    endpoints: dict[Any, Endpoint]
+    """Those that were made so far: checking everything takes longer than a request."""
+
+    def __repr__(self) -> str:
+        # They hold keys.
+        return f"Settings({self.base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """Where requests go that name no provider."""
+        return self.given_url or self.variable("OPENAI_BASE_URL") or DEFAULT_BASE_URL
+
+    @property
+    def api_key(self) -> Any:
+        """The key for requests that name no provider."""
+        key = None if isinstance(self.given_key, dict) else self.given_key
+        return key or self.variable("OPENAI_API_KEY")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server for requests that name no provider."""
+        return self.endpoint_at(self.base_url)
 
     def changed(self, **changes: Any) -> Settings:
         """Settings like these, but for what is given."""
         held = {
-            "api_key": self.api_key,
-            "base_url": self.base_url,
+            "provider": self.provider,
+            "media_provider": self.media_provider,
+            "api_key": self.given_key,
+            "base_url": self.given_url,
             "organization": self.organization,
             "project": self.project,
             "default_headers": self.default_headers,
@@ -66,13 +104,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "timeout": self.timeout,
             "max_retries": self.policy,
             "limits": self.limits,
+            "impersonate": self.impersonate,
+            "ignore_working": self.ignore_working,
         }
-        if "api_base" in changes:
-            changes["base_url"] = _one_of(changes.get("base_url"), changes.pop("api_base"))
+        for name, other in (("api_base", "base_url"), ("image_provider", "media_provider")):
+            if name in changes:
+                changes[other] = one_of(other, changes.get(other), name, changes.pop(name))
         unknown = changes.keys() - held.keys()
         if unknown:
             raise ConfigurationError(f"with_options does not know {sorted(unknown)[0]!r}; it knows {', '.join(held)}")
-        return make(**{**held, **changes}, direct=self.direct)
+        return make(**{**held, **changes}, direct=self.direct, budget=self.budget, environment=self.environment)
+
+    def variable(self, name: str | None) -> str | None:
+        """What the environment says. An empty variable is unset."""
+        if not name or not self.trust_env:
+            return None
+        return self.environment[name] if name in self.environment else os.environ.get(name) or None
+
+    def endpoint_at(self, base_url: str, **options: Any) -> Endpoint:
+        """The server at a base URL; ``options`` of `Endpoint.at`. What the client says of headers and query holds."""
+        query = options.pop("default_query", None)
+        at = (base_url, query and tuple(query.items()), *options.items())
+        endpoint = self.endpoints.get(at)
+        if endpoint is None:
+            endpoint = self.endpoints[at] = Endpoint.at(
+                base_url,
+                user_agent=USER_AGENT,
+                organization=self.organization,
+                project=self.project,
+                default_headers=self.default_headers,
+                default_query={**(query or {}), **(self.default_query or {})},
+                **options,
+            )
+        return endpoint
 
     def proxy_for(self, url: str, proxy: str | Proxy | None) -> Proxy | None:
         """The proxy for a call: the call's own, the client's, the environment's; None for none."""
@@ -88,8 +152,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return choose_proxy(url, environ=os.environ) if self.trust_env else None
 
 
+USER_AGENT = f"deltawire/{__version__}"
+
+
 def make(
     *,
+    provider: Any = None,
+    media_provider: Any = None,
+    image_provider: Any = None,
     api_key: ApiKey | None = None,
     base_url: str | None = None,
     api_base: str | None = None,
@@ -103,52 +173,93 @@ def make(
     timeout: float | Timeout | None = None,
     max_retries: int | RetryPolicy = 2,
     limits: Limits | None = None,
+    impersonate: str | None = None,
+    ignore_working: bool = False,
+    budget: RetryBudget | None = None,
+    environment: dict[str, str | None] | None = None,
 ) -> Settings:
-    """Check the arguments of a client, fill in what the environment says. An empty variable is unset."""
-
-    def from_environment(name: str) -> str | None:
-        return (os.environ.get(name) or None) if trust_env else None
-
-    base_url = _one_of(base_url, api_base) or from_environment("OPENAI_BASE_URL") or DEFAULT_BASE_URL
-    organization = organization or from_environment("OPENAI_ORG_ID")
-    project = project or from_environment("OPENAI_PROJECT_ID")
+    """Check the arguments of a client, fill in what the environment says."""
+    if environment is None:
+        environment = {name: os.environ.get(name) or None for name in _READ_ONCE} if trust_env else {}
     if direct and proxies is not None:
         raise ConfigurationError(_NO_WAY)
     if proxies is not None:
         # A mistake in it should be told now, not at the first call.
         for example in ("http://example.org/", "https://example.org/"):
             choose_proxy(example, proxies=proxies)
-    return Settings(
-        api_key=api_key or from_environment("OPENAI_API_KEY"),
-        base_url=base_url,
-        endpoint=Endpoint.at(
-            base_url,
-            user_agent=f"deltawire/{__version__}",
-            organization=organization,
-            project=project,
-            default_headers=default_headers,
-            default_query=default_query,
-        ),
-        organization=organization,
-        project=project,
+    settings = Settings(
+        provider=as_provider(provider),
+        media_provider=as_provider(one_of("media_provider", media_provider, "image_provider", image_provider)),
+        given_key=checked_key(api_key) or None,
+        given_url=one_of("base_url", base_url, "api_base", api_base),
+        organization=organization or environment.get("OPENAI_ORG_ID"),
+        project=project or environment.get("OPENAI_PROJECT_ID"),
         default_headers=default_headers,
         default_query=default_query,
         proxies=proxies,
         trust_env=trust_env,
         direct=direct,
         timeout=Timeout.of(timeout),
-        policy=_policy(max_retries),
+        policy=policy_of(max_retries),
         limits=limits,
+        impersonate=impersonate,
+        ignore_working=ignore_working,
+        environment=environment,
+        budget=budget or RetryBudget(),
+        endpoints={},
+    )
+    # A mistake in the URL or the headers, too.
+    settings.endpoint_at(settings.base_url)
+    return settings
+
+
+def as_provider(provider: Any) -> Any:
+    """A provider as it may be given: a class, an instance, the name of one of ours, or None."""
+    if isinstance(provider, str):
+        from .providers.names import named
+
+        return named(provider)
+    return provider
+
+
+def name_of(provider: Any) -> str:
+    """A provider's name: its ``name``, else that of its class."""
+    name = getattr(provider, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    return str((provider if isinstance(provider, type) else type(provider)).__name__)
+
+
+def checked_key(api_key: Any) -> Any:
+    """A key as it may be given: a str ("" for none), a callable, or a mapping from providers (or their names) to such."""
+    if api_key is None or isinstance(api_key, str) or callable(api_key):
+        return api_key
+    if hasattr(api_key, "items"):
+        return {(name if isinstance(name, str) else name_of(name)): key for name, key in api_key.items()}
+    raise ConfigurationError(
+        f"api_key must be a str, a callable that gives one, or a mapping from providers to keys, "
+        f"not {type(api_key).__name__}"
     )
 
 
-def _one_of(base_url: str | None, api_base: str | None) -> str | None:
-    if base_url and api_base and base_url != api_base:
-        raise ConfigurationError("base_url and api_base are two names of one argument, and were given two values")
-    return base_url or api_base
+def key_among(provider: str, *given: Any) -> Any:
+    """The first key of these for the provider of that name; None for none."""
+    for each in given:
+        key = each.get(provider) if isinstance(each, dict) else each
+        if key is not None:
+            return key or None
+    return None
 
 
-def _policy(max_retries: int | RetryPolicy) -> RetryPolicy:
+def one_of(name: str, value: Any, other: str, second: Any) -> Any:
+    """The value of an argument that has two names."""
+    if value and second and value != second:
+        raise ConfigurationError(f"{name} and {other} are two names of one argument, and were given two values")
+    return value or second
+
+
+def policy_of(max_retries: int | RetryPolicy) -> RetryPolicy:
+    """A policy as it is, or the usual one with that many retries. Raises `ConfigurationError`."""
     if isinstance(max_retries, RetryPolicy):
         return max_retries
     if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:

@@ -22,6 +22,8 @@ class _Reading:
 
     def __init__(self, attempt: Attempt, retries_taken: int) -> None:
         self._reply = attempt.reply
+        self._attempt = attempt
+        self._provider = attempt.target.name
         self._events: collections.deque[Event] = collections.deque(attempt.events)
         attempt.events = []
         self._over = False
@@ -68,10 +70,12 @@ class Stream(_Reading):
             self._events += self._exchange.next_events()
         event = self._events.popleft()
         if isinstance(event, ChatCompletionChunk):
+            event._provider = self._provider
             return event
         self.close()
         if isinstance(event, StreamFailed):
             raise event.error
+        self._attempt.over()
         raise StopIteration
 
     def close(self) -> None:
@@ -109,10 +113,12 @@ class AsyncStream(_Reading):
             self._events += await self._exchange.next_events()
         event = self._events.popleft()
         if isinstance(event, ChatCompletionChunk):
+            event._provider = self._provider
             return event
         await self.aclose()
         if isinstance(event, StreamFailed):
             raise event.error
+        self._attempt.over()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ What a peer does wrong comes as the last event; what the caller does wrong raise
 from __future__ import annotations
 
 from .accumulate import Accumulator, accumulate
+from .budget import RetryBudget
 from .catalogue import Catalogue, catalogue
 from .chunks import (
     Audio,
@@ -22,6 +23,7 @@ from .chunks import (
     Model,
     ModelList,
     PromptTokensDetails,
+    StatusChunk,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -31,6 +33,7 @@ from .chunks import (
 )
 from .context import Context
 from .deadlines import Deadlines, Timeout
+from .dialects.opchatgpts import is_stale_nonce
 from .endpoint import DEFAULT_BASE_URL, Endpoint
 from .errors import (
     APIError,
@@ -46,12 +49,17 @@ from .errors import (
     LimitExceededError,
     MalformedEventError,
     MissingAuthError,
+    ModelNotFoundError,
     NotFoundError,
     PermissionDeniedError,
+    ProviderNotFoundError,
+    ProviderNotWorkingError,
     ProxyError,
     RateLimitError,
     ReadError,
     RedirectError,
+    ResponseError,
+    ResponseStatusError,
     RetryNoProviderError,
     RetryProviderError,
     StreamError,
@@ -62,7 +70,7 @@ from .errors import (
     UnprocessableEntityError,
     UsageError,
 )
-from .events import Event, StreamEnded, StreamFailed
+from .events import Event, SessionStarted, StreamEnded, StreamFailed
 from .images import Image, ImageRequest, ImagesResponse, ImagesUsage, ImageTokensDetails, markdown, read_images
 from .limits import Limits
 from .media import media_part, media_type
@@ -71,11 +79,13 @@ from .pieces import FinishReason, ImageResponse, Piece, Pieces, Reasoning, ToolC
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
-from .retry import GiveUp, Outcome, RetryPolicy, Send, Sleep, attempts, is_retryable
+from .retry import GiveUp, Outcome, Prepare, RetryPolicy, Send, Sleep, attempts, fail_over, is_retryable
 from .routing import bypasses, choose_proxy
+from .site import Site, chat_id_of
 from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
+from .stopping import StopWords
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -124,12 +134,16 @@ __all__ = [
     "MissingAuthError",
     "Model",
     "ModelList",
+    "ModelNotFoundError",
     "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
     "Piece",
     "Pieces",
+    "Prepare",
     "PromptTokensDetails",
+    "ProviderNotFoundError",
+    "ProviderNotWorkingError",
     "Proxy",
     "ProxyError",
     "RateLimitError",
@@ -137,16 +151,23 @@ __all__ = [
     "Reasoning",
     "RedirectError",
     "Reply",
+    "ResponseError",
+    "ResponseStatusError",
+    "RetryBudget",
     "RetryNoProviderError",
     "RetryPolicy",
     "RetryProviderError",
     "SSEDecoder",
     "Send",
     "ServerSentEvent",
+    "SessionStarted",
+    "Site",
     "Sleep",
     "Socks5",
     "SocksState",
     "State",
+    "StatusChunk",
+    "StopWords",
     "StreamEnded",
     "StreamError",
     "StreamFailed",
@@ -173,10 +194,13 @@ __all__ = [
     "attempts",
     "bypasses",
     "catalogue",
+    "chat_id_of",
     "choose_proxy",
+    "fail_over",
     "fold_system",
     "has_content",
     "is_retryable",
+    "is_stale_nonce",
     "last_user_text",
     "markdown",
     "media_part",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .errors import ConfigurationError, MissingAuthError
-from .request import HTTPRequest, field, merge_fields
+from .request import HTTPRequest, field, first_fields, merge_fields
 from .urls import join_url, parse_url
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 CHAT_PATH = "/chat/completions"
-IMAGES_PATH = "/images/generations"
 MODELS_PATH = "/models"
+IMAGES_PATH = "/images/generations"
 
-# "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
-_FIXED = ((b"accept-encoding", b"identity"),)
+# The header field that carries the key, and how.
+BEARER = "authorization"
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +36,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     chat_url: str
-    images_url: str
     models_url: str
+    images_url: str
     fields: tuple[tuple[bytes, bytes], ...]
     needs_key: bool
+    key_field: str = BEARER
+    """The header field for the key: ``authorization``, as "Bearer KEY", or another one, as it is."""
+    key_names: str = "OPENAI_API_KEY"
+    """The environment variable that a message about a missing key names."""
 
     @classmethod
     def at(
@@ -51,79 +55,149 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         project: str | None = None,
         default_headers: Mapping[str, str | None] | None = None,
         default_query: Mapping[str, object] | None = None,
+        chat_url: str | None = None,
+        chat_path: str = CHAT_PATH,
+        models_path: str = MODELS_PATH,
+        images_path: str = IMAGES_PATH,
+        key_field: str = BEARER,
+        needs_key: bool | None = None,
+        key_names: str = "OPENAI_API_KEY",
     ) -> Endpoint:
         """The server at a base URL, such as "http://localhost:8000/v1".
 
+        ``chat_url``: the whole URL of chat completions, for an endpoint that is used for nothing else. The paths are
+        those below the base URL. ``needs_key``: whether requests without a key are refused; None: if the server is
+        OpenAI's.
+
         Raises `ConfigurationError` for a bad URL or header.
         """
-        fields = [(b"host", parse_url(base_url).authority.encode("ascii")), *_FIXED]
-        fields.append(field("user-agent", user_agent))
+        target = base_url if chat_url is None else chat_url
+        fields = first_fields(target, user_agent)
         if organization:
             fields.append(field("openai-organization", organization))
         if project:
             fields.append(field("openai-project", project))
-        chat_url = join_url(base_url, CHAT_PATH, default_query)
-        base = base_url.partition("?")[0].rstrip("/").removesuffix(CHAT_PATH)
-        base += _query_of(base_url)
-        images_url = join_url(base, IMAGES_PATH, default_query)
-        models_url = join_url(base, MODELS_PATH, default_query)
+        base = base_url.partition("?")[0].rstrip("/").removesuffix(chat_path) + _query_of(base_url)
         merged = merge_fields(fields, default_headers)
-        # Asked of the one server that is known to take no request without a key.
+        if needs_key is None:
+            # Asked of the one server that is known to take no request without a key.
+            needs_key = parse_url(target).host == "api.openai.com"
         has_own = any(name in (b"authorization", b"api-key", b"x-api-key") for name, _ in merged)
-        needs_key = parse_url(base_url).host == "api.openai.com" and not has_own
-        return cls(chat_url=chat_url, images_url=images_url, models_url=models_url, fields=merged, needs_key=needs_key)
+        return cls(
+            chat_url=join_url(base_url, chat_path, default_query)
+            if chat_url is None
+            else join_url(chat_url, "", default_query, "api_endpoint"),
+            models_url=join_url(base, models_path, default_query),
+            images_url=join_url(base, images_path, default_query),
+            fields=merged,
+            needs_key=needs_key and not has_own,
+            key_field=key_field,
+            key_names=key_names,
+        )
 
     def __repr__(self) -> str:
         # The fields may hold a key.
         return f"Endpoint({self.chat_url!r})"
 
-    def chat(self, chat: ChatRequest, *, api_key: str | None = None) -> HTTPRequest:
-        """The request for a chat completion.
+    def chat(
+        self, chat: ChatRequest, *, api_key: str | None = None, headers: Mapping[str, str | None] | None = None
+    ) -> HTTPRequest:
+        """The request for a chat completion. ``headers``: all that are the request's own, as `api_headers` makes
+        them, in place of those made from the key.
 
         Raises `ConfigurationError` for what can't be sent, `MissingAuthError` where a key is needed.
         """
         accept = b"text/event-stream" if chat.stream else b"application/json"
-        url = self.chat_url if not chat.extra_query else join_url(self.chat_url, CHAT_PATH, chat.extra_query)
-        return self._post(url, chat, accept, api_key)
+        return self._post(self.chat_url, chat, accept, api_key, headers)
 
-    def images(self, request: ImageRequest, *, api_key: str | None = None) -> HTTPRequest:
-        """The request for images. Raises as `chat` does."""
-        url = join_url(self.images_url, IMAGES_PATH, request.extra_query)
-        return self._post(url, request, b"application/json", api_key)
+    def images(
+        self, images: ImageRequest, *, api_key: str | None = None, headers: Mapping[str, str | None] | None = None
+    ) -> HTTPRequest:
+        """The request for images ("Create image"); as `chat`."""
+        return self._post(self.images_url, images, b"application/json", api_key, headers)
 
     def models(
-        self, *, api_key: str | None = None, extra_headers: Mapping[str, str | None] | None = None
+        self,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        extra_headers: Mapping[str, str | None] | None = None,
     ) -> HTTPRequest:
-        """The request for the list of models."""
-        return HTTPRequest(
-            "GET", self.models_url, merge_fields(self._fields(b"application/json", api_key), extra_headers)
-        )
+        """The request for the list of models; as `chat`."""
+        if headers is not None:
+            # There is no body to tell the type of.
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        fields = self._fields(b"application/json", api_key, headers)
+        return HTTPRequest("GET", self.models_url, merge_fields(fields, extra_headers), hidden=self._hidden)
 
-    def _post(self, url: str, request: ChatRequest | ImageRequest, accept: bytes, api_key: str | None) -> HTTPRequest:
-        body = request.encode()
+    def _post(
+        self,
+        url: str,
+        asked: ChatRequest | ImageRequest,
+        accept: bytes,
+        api_key: str | None,
+        headers: Mapping[str, str | None] | None,
+    ) -> HTTPRequest:
+        body = asked.encode()
+        if asked.extra_query:
+            url = join_url(url, "", asked.extra_query)
         fields = (
-            *self._fields(accept, api_key),
-            (b"content-type", b"application/json"),
+            *self._fields(accept, api_key, headers, b"application/json"),
             (b"content-length", b"%d" % len(body)),
         )
-        if request.extra_headers:
-            fields = merge_fields(fields, request.extra_headers)
-        return HTTPRequest("POST", url, fields, body)
+        if asked.extra_headers:
+            fields = merge_fields(fields, asked.extra_headers)
+        return HTTPRequest("POST", url, fields, body, self._hidden)
 
-    def _fields(self, accept: bytes, api_key: str | None) -> tuple[tuple[bytes, bytes], ...]:
+    @property
+    def _hidden(self) -> frozenset[bytes]:
+        return frozenset() if self.key_field == BEARER else frozenset((self.key_field.encode(),))
+
+    def _fields(
+        self,
+        accept: bytes,
+        api_key: str | None,
+        headers: Mapping[str, str | None] | None,
+        content_type: bytes = b"",
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        if self.needs_key and not api_key and not (headers and self.key_field in map(str.lower, headers)):
+            raise MissingAuthError(f"no API key was given: pass api_key=, or set {self.key_names}", status_code=401)
+        fields = self.fields
+        if headers is not None:
+            return merge_fields(fields, headers)
         if api_key:
-            key = field(b"authorization", f"Bearer {_checked_key(api_key)}")
-            fields = [pair for pair in self.fields if pair[0] != b"authorization"]
-            return (*fields, key, (b"accept", accept))
-        if self.needs_key:
-            raise MissingAuthError("no API key was given: pass api_key=, or set OPENAI_API_KEY", status_code=401)
-        return (*self.fields, (b"accept", accept))
+            key = field(*key_header(api_key, self.key_field))
+            fields = (*(pair for pair in fields if pair[0] != key[0]), key)
+        fields = (*fields, (b"accept", accept))
+        return (*fields, (b"content-type", content_type)) if content_type else fields
 
 
-def _checked_key(api_key: object) -> str:
+def key_header(api_key: object, key_field: str = BEARER) -> tuple[str, str]:
+    """The name and the value of the header field that carries the key. Raises `ConfigurationError`."""
     if not isinstance(api_key, str):
         raise ConfigurationError(f"api_key must be a str or a callable that gives one, not {type(api_key).__name__}")
-    return api_key
+    return key_field, f"Bearer {api_key}" if key_field == BEARER else api_key
+
+
+def api_headers(
+    stream: bool,
+    api_key: str | None = None,
+    headers: Mapping[str, str | None] | None = None,
+    *,
+    key_field: str = BEARER,
+) -> dict[str, str]:
+    """The header fields that are a request's own: ``Accept``, ``Content-Type`` and the key's, if there is one.
+
+    ``headers`` win over them, whatever the case of their names; None removes one.
+    """
+    made = {"Accept": "text/event-stream" if stream else "application/json", "Content-Type": "application/json"}
+    if api_key:
+        name, value = key_header(api_key, key_field)
+        made["Authorization" if name == BEARER else name] = value
+    given = headers or {}
+    replaced = {name.lower() for name in given}
+    made = {name: value for name, value in made.items() if name.lower() not in replaced}
+    return made | {name: value for name, value in given.items() if value is not None}
 
 
 def _query_of(url: str) -> str:

@@ -4,6 +4,8 @@
 
     DeltawireError
     +-- ConfigurationError            what the caller asked for can't be sent (also a ValueError)
+    |   +-- ProviderNotFoundError         there is no provider of that name
+    |   +-- ProviderNotWorkingError       it is marked as not working
     +-- UsageError                    a machine or a client used out of turn (also a RuntimeError)
     +-- APIError                      the server, or its reply
     |   +-- APIStatusError            an error status, or an error object in the stream
@@ -71,6 +73,14 @@ class ConfigurationError(DeltawireError, ValueError):
     """What the caller asked for can't be done or sent; raised before anything is."""
 
 
+class ProviderNotFoundError(ConfigurationError):
+    """There is no provider of that name."""
+
+
+class ProviderNotWorkingError(ConfigurationError):
+    """The provider is marked as not working; ``ignore_working=True`` asks it all the same."""
+
+
 class UsageError(DeltawireError, RuntimeError):
     """A machine, stream or client was used out of turn: fed before its start, used after its close."""
 
@@ -79,7 +89,9 @@ class APIError(DeltawireError):
     """The server answered, and the answer is no good."""
 
     retries_taken: int = 0
-    """How many retries came before the attempt that failed so."""
+    """How many attempts came before the one that failed so."""
+    gave_up: str = ""
+    """Why there was no further attempt though some were left; "" otherwise."""
     partial: ChatCompletion | None = None
     """What had arrived before the fault, accumulated; None when that was nothing."""
 
@@ -211,7 +223,9 @@ class TransportError(DeltawireError):
     """The way to the server failed."""
 
     retries_taken: int = 0
-    """How many retries came before the attempt that failed so."""
+    """How many attempts came before the one that failed so."""
+    gave_up: str = ""
+    """Why there was no further attempt though some were left; "" otherwise."""
     partial: ChatCompletion | None = None
     """What had arrived before the fault, accumulated; None when that was nothing."""
 
@@ -276,3 +290,9 @@ class RetryProviderError(DeltawireError):
 
 class RetryNoProviderError(DeltawireError):
     """There was no provider to try, or none gave anything."""
+
+
+# Names under which programs written for g4f catch the same.
+ResponseError = APIError
+ResponseStatusError = APIStatusError
+ModelNotFoundError = NotFoundError

@@ -21,11 +21,13 @@ _VENDOR = frozenset({"error", "reasoning", "reasoning_content"})
 
 
 class _Origin:
-    __slots__ = ("_raw",)
+    __slots__ = ("_provider", "_raw")
     # One of: the payload; (payload, path, class) when the object does not stand at its class's usual `_path`,
     # or took over from an object of another class; an `_Extra` once that has been read; or nothing (the
     # slot is unset).
     _raw: bytes | tuple[bytes, tuple[str | int, ...], type[Object]] | _Extra
+    # The name of the provider whose answer this is; a client sets it on whole replies and on chunks.
+    _provider: str
 
 
 class _Extra(dict[str, Any]):
@@ -100,6 +102,9 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
                 extra = self._extra()
                 if name in extra:
                     return extra[name]
+                if name == "provider":
+                    # (Asked for without coming back here.)
+                    return object.__getattribute__(self, "_provider")
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def model_dump(

@@ -49,6 +49,9 @@ class HTTPRequest(msgspec.Struct, frozen=True):
     body: bytes = b""
     hidden: frozenset[bytes] = frozenset()
     """Names of fields whose values are never shown, besides those that hold secrets in any request."""
+    impersonate: str = ""
+    """The browser to pass for, such as "chrome" or "safari"; "" leaves that to the transport. Transports that can't
+    do it refuse the request."""
 
     @property
     def parts(self) -> URL:
@@ -57,12 +60,13 @@ class HTTPRequest(msgspec.Struct, frozen=True):
 
     def to(self, url: str) -> HTTPRequest:
         """The same request, sent to another URL of the same origin."""
-        return HTTPRequest(self.method, url, self.headers, self.body, self.hidden)
+        return msgspec.structs.replace(self, url=url)
 
     def __repr__(self) -> str:
         secret = _SECRET_FIELDS | self.hidden
         shown = [(name, b"***" if name in secret else value) for name, value in self.headers]
-        return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes)"
+        more = f", impersonate={self.impersonate!r}" if self.impersonate else ""
+        return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes{more})"
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +74,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     messages: Any
     """A list of messages (dicts, or objects such as a completion's message), or a text: the user's."""
-    model: str
+    model: str | None
+    """None: the field is not sent, and the server has a model of its own."""
     stream: bool | None = None
     """None: the field is not sent, which means no stream."""
     params: dict[str, Any] = {}
@@ -87,7 +92,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
-        body: dict[str, Any] = {"messages": as_messages(self.messages), "model": self.model}
+        body: dict[str, Any] = {"messages": as_messages(self.messages)}
+        if self.model is not None:
+            body["model"] = self.model
         if self.stream is not None:
             body["stream"] = self.stream
         return encode_body(body, self.params, self.extra_body)
@@ -108,6 +115,13 @@ def check_parameters(params: Mapping[str, Any], known: frozenset[str], fields: t
     raise ConfigurationError(
         f"unknown parameter {name!r}{mean} (what only some servers know goes into extra_body={{{name!r}: ...}})"
     )
+
+
+def first_fields(url: str, user_agent: str) -> list[tuple[bytes, bytes]]:
+    """The fields that every request to this URL begins with. Raises `ConfigurationError` for a bad URL or name."""
+    host = parse_url(url).authority.encode("ascii")
+    # "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
+    return [(b"host", host), (b"accept-encoding", b"identity"), field("user-agent", user_agent)]
 
 
 def field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:

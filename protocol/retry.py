@@ -1,14 +1,15 @@
-"""When to try again, and after how long. Pure: the time and the dice are arguments.
+"""When to try again, with whom, and after how long. Pure: the time and the dice are arguments.
 
 Theory
 ------
-A call is a sequence of attempts. `attempts` is a generator of effects that a driver (a sync loop, an
-async one) carries out, so that the rule stands here once::
+A call is a sequence of attempts. `attempts` (one provider) and `fail_over` (several, one after the other) are
+generators of effects that a driver (a sync loop, an async one) carries out, so that the rule stands here once::
 
     plan = attempts(provider, policy)
     effect = next(plan)
         Send(provider)    -> open the exchange and read until the first content or the end;
                              then send() an Outcome
+        Prepare(provider) -> fetch the session that the provider's requests need; then send() an Outcome
         Sleep(seconds)    -> sleep; then send(None)
         GiveUp(error)     -> raise error; the plan is over
     StopIteration         -> the attempt has succeeded
@@ -20,10 +21,18 @@ What is retried, as in the OpenAI SDK 3.52: connections that fail, dead proxies,
 any content. ``x-should-retry: true | false`` overrides for statuses. Never: other statuses, a proxy
 that refuses the password or by its rules, an untrusted certificate, replies that are no chat replies,
 and all faults of the caller.
+
+With several providers each has its turn, whatever the one before failed with: what is wrong with one server may
+be right with the next. Nobody waits between two of them, since a wait is what the failed one asked for.
+
+A request to another path of the same origin (a redirect), and the one request that follows a fresh session, belong
+to their attempt: they are neither waited for nor counted.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -33,6 +42,8 @@ from .errors import (
     APIStatusError,
     EmptyReplyError,
     RedirectError,
+    RetryNoProviderError,
+    RetryProviderError,
     TransportError,
     TruncatedStreamError,
 )
@@ -40,7 +51,9 @@ from .status import header, retry_after
 from .urls import same_origin_target
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .budget import RetryBudget
 
 _P = TypeVar("_P")
 
@@ -93,7 +106,8 @@ def is_retryable(error: Exception) -> bool:
             return said == b"true"
         status = error.status_code
         return status is None or status in (408, 409, 429) or status >= 500
-    return isinstance(error, (TruncatedStreamError, EmptyReplyError))
+    # ConnectionError: from providers that bring their own way to a server.
+    return isinstance(error, (TruncatedStreamError, EmptyReplyError, ConnectionError))
 
 
 class Send(msgspec.Struct, Generic[_P], frozen=True):
@@ -102,6 +116,12 @@ class Send(msgspec.Struct, Generic[_P], frozen=True):
     provider: _P
     url: str | None = None
     """The URL to send it to instead, after a redirect within the origin (307 or 308)."""
+
+
+class Prepare(msgspec.Struct, Generic[_P], frozen=True):
+    """Fetch the session without which the provider takes no request."""
+
+    provider: _P
 
 
 class Sleep(msgspec.Struct, frozen=True):
@@ -117,7 +137,7 @@ class GiveUp(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How an attempt went; what the driver sends after `Send`."""
+    """How an attempt went; what the driver sends after `Send` and `Prepare`."""
 
     error: Exception | None
     """None: content has come, or the reply ended well."""
@@ -129,35 +149,152 @@ class Outcome(msgspec.Struct, frozen=True):
     """A random number in [0, 1)."""
     time_left: float | None = None
     """Seconds until the call's total deadline; None for none."""
+    needs_session: bool = False
+    """Whether a session is all that was wanting: there was none (and nothing was sent), or it was refused."""
 
 
-Effect = Send[_P] | Sleep | GiveUp
+Effect = Send[_P] | Prepare[_P] | Sleep | GiveUp
+_Plan = Generator[Effect[_P], "Outcome | None", None]
 
 
-def attempts(provider: _P, policy: RetryPolicy) -> Generator[Effect[_P], Outcome | None, None]:
-    """The plan of one call. See the head of this module."""
-    retries = redirects = 0
-    url: str | None = None
-    while True:
-        outcome = yield Send(provider, url)
-        assert outcome is not None, "send an Outcome after Send"
+def attempts(provider: _P, policy: RetryPolicy, *, budget: RetryBudget | None = None) -> _Plan[_P]:
+    """The plan of a call to one provider: it fails with the error of the last attempt.
+
+    ``budget`` is shared between calls; see `RetryBudget`.
+    """
+    return _plan(itertools.repeat(provider, 1 + policy.max_retries), policy, budget, _last)
+
+
+def fail_over(
+    providers: Iterable[_P], policy: RetryPolicy | None = None, *, budget: RetryBudget | None = None
+) -> _Plan[_P]:
+    """The plan of a call to several providers, in turn until one succeeds; it fails with `failure` of their errors.
+
+    A provider that stands in the list again is retried, as `policy` says how: not if it failed for good. (The
+    list says how often: ``policy.max_retries`` is not looked at.)
+    """
+    return _plan(providers, policy or RetryPolicy(), budget, failure)
+
+
+class _Asked:
+    """What a plan knows of a provider that it has asked."""
+
+    def __init__(self, provider: object) -> None:
+        # Held, so that its identity stays its own.
+        self.provider = provider
+        self.turns = 0
+        self.redirects = 0
+        self.url: str | None = None
+        # A session is renewed once when it is refused.
+        self.renewed = False
+        # How long to wait before it is asked again; None: it failed for good.
+        self.delay: float | None = 0.0
+
+
+def _plan(
+    schedule: Iterable[_P],
+    policy: RetryPolicy,
+    budget: RetryBudget | None,
+    failed: Callable[[list[Exception]], Exception],
+) -> _Plan[_P]:
+    errors: list[Exception] = []
+    # By identity: providers may be classes, instances, or anything else.
+    known: dict[int, _Asked] = {}
+    outcome = Outcome(None)
+    if budget is not None:
+        budget.deposit()
+    for provider in schedule:
+        asked = known.setdefault(id(provider), _Asked(provider))
+        if asked.delay is None:
+            if failed is _last:
+                break
+            continue
+        if errors:
+            if why := _no_more(asked.delay, outcome, budget):
+                _note(errors[-1], why)
+                break
+            if asked.turns:
+                yield Sleep(asked.delay)
+        outcome = yield from _attempt(provider, asked)
         error = outcome.error
         if error is None:
             return
-        target = redirect_target(error, outcome.url)
-        if target is not None and redirects < MAX_REDIRECTS:
-            redirects += 1
-            url = target
-            continue
         if isinstance(error, (APIError, TransportError)):
-            error.retries_taken = retries
-        delay = policy.delay(error, retries, now=outcome.now, jitter=outcome.jitter)
-        out_of_time = outcome.time_left is not None and delay is not None and delay >= outcome.time_left
-        if delay is None or retries >= policy.max_retries or out_of_time:
-            yield GiveUp(error)
-            return
-        retries += 1
-        yield Sleep(delay)
+            error.retries_taken = len(errors)
+        errors.append(error)
+        asked.delay = policy.delay(error, asked.turns, now=outcome.now, jitter=outcome.jitter)
+        asked.turns += 1
+    yield GiveUp(failed(errors))
+
+
+def _attempt(provider: _P, asked: _Asked) -> Generator[Effect[_P], Outcome | None, Outcome]:
+    """One attempt: the request, where it is sent on to within the origin, and the session that it may need."""
+    while True:
+        outcome = yield Send(provider, asked.url)
+        assert outcome is not None, "send an Outcome after Send"
+        refused = outcome.error is not None
+        if outcome.needs_session and not (refused and asked.renewed):
+            asked.renewed = asked.renewed or refused
+            outcome = yield Prepare(provider)
+            assert outcome is not None, "send an Outcome after Prepare"
+            if outcome.error is None:
+                continue
+            return outcome
+        target = None if outcome.error is None else redirect_target(outcome.error, outcome.url)
+        if target is None or asked.redirects == MAX_REDIRECTS:
+            return outcome
+        asked.redirects += 1
+        asked.url = target
+
+
+def _no_more(wait: float, outcome: Outcome, budget: RetryBudget | None) -> str:
+    """Why no further attempt is made, though there are some left; "" if one is."""
+    if outcome.time_left is not None and wait >= outcome.time_left:
+        return "the total deadline comes first"
+    if budget is not None and not budget.spend(outcome.now):
+        return "the retry budget is spent: too many calls fail"
+    return ""
+
+
+def _note(error: Exception, why: str) -> None:
+    if isinstance(error, (APIError, TransportError)):
+        error.gave_up = why
+
+
+def _last(errors: list[Exception]) -> Exception:
+    return errors[-1]
+
+
+def failure(errors: Sequence[Exception]) -> Exception:
+    """The one error for what several attempts failed with, in order.
+
+    One: that error. Several: `RetryProviderError`. None, or replies that were all empty: `RetryNoProviderError`.
+    """
+    _chain(errors)
+    if all(isinstance(error, EmptyReplyError) for error in errors):
+        what = f"all {len(errors)} attempts gave empty replies" if errors else "there is no provider to try"
+        nothing = RetryNoProviderError(f"{what}: name other providers")
+        nothing.__cause__ = errors[-1] if errors else None
+        return nothing
+    if len(errors) == 1:
+        return errors[0]
+    lines = "".join(f"\n  {number}. {type(error).__name__}: {error}" for number, error in enumerate(errors, 1))
+    several = RetryProviderError(f"all {len(errors)} attempts failed:{lines}", errors=errors)
+    several.__cause__ = errors[-1]
+    return several
+
+
+def _chain(errors: Sequence[Exception]) -> None:
+    """Let a traceback show what came before, each once."""
+    seen: set[int] = set()
+    earlier: Exception | None = None
+    for error in errors:
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        if error.__cause__ is None and error.__context__ is None:
+            error.__context__ = earlier
+        earlier = error
 
 
 def redirect_target(error: Exception, url: str) -> str | None:

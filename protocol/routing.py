@@ -2,7 +2,7 @@
 
 There is no standard for the environment variables; this follows curl ("Environment" in its manual) and
 what requests and Go do alike: the scheme's own variable, then ALL_PROXY; lower case before upper case;
-an empty variable is none; NO_PROXY lists the exceptions.
+an empty variable is none; NO_PROXY lists the exceptions. Before these G4F_PROXY, which is for chat alone.
 """
 
 from __future__ import annotations
@@ -70,9 +70,10 @@ def _from_environment(target: URL, environ: Mapping[str, str]) -> Proxy | None:
                 return each, value
         return "", ""
 
-    name, value = variable(f"{target.scheme}_proxy")
-    if not value:
-        name, value = variable("all_proxy")
+    for each in ("g4f_proxy", f"{target.scheme}_proxy", "all_proxy"):
+        name, value = variable(each)
+        if value:
+            break
     if not value or bypasses(target, variable("no_proxy")[1]):
         return None
     # Here, unlike in code, host:port without a scheme is usual (curl: "http:// is assumed").

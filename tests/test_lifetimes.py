@@ -300,12 +300,12 @@ def ready(server: ChatServer, phase: str, index: int = 0) -> None:
     """Wait until the server has said what it says in this phase, to this request."""
 
     def stalled() -> bool:
-        return len(server._requests) > index and server._requests[index].outcome == "stalled"
+        return len(server.requests) > index and server.requests[index].outcome == "stalled"
 
     if phase == "waiting to retry":
         server.wait_outcome(index)
     else:
-        server._wait(stalled, "the stall", 5)
+        server.wait_until(stalled, "the stall")
 
 
 @pytest.mark.parametrize("phase", PHASES)

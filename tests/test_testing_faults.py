@@ -108,7 +108,7 @@ def bound_apart(answer: bytes) -> bytes:
 
 def wait_open(proxy: Proxy) -> None:
     """Where nothing is ever said, this tells that the client has been accepted."""
-    proxy._wait(lambda: proxy._count_open() == 1, "one connection", 5)
+    proxy.wait_until(lambda: proxy.open_connections == 1, "one connection")
 
 
 def check(client: Stream, hang_up: Callable[[], None], fault: Fault, expected: bytes, proxy: Proxy) -> bytes:
@@ -385,7 +385,7 @@ def test_a_held_connection_outlives_the_target_until_the_client_goes(
     assert read_exactly(upstream, 15) == b"still handed on"
     if how == "rst":
         kill(upstream)
-        proxy._wait(lambda: len(proxy._peers) == 1, "the end of the target's connection", 5)
+        proxy.wait_until(lambda: proxy.open_targets == 0, "the end of the target's connection")
     else:
         upstream.close()
     assert proxy.open_connections == 1

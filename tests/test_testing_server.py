@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 import trustme
+from asking import CHAT, ask, dechunk, events, exchange
+from by_hand import dial, read_all, read_reset, read_until
 from driving import lasting_threads
 
 from deltawire.testing import Answer, ChatServer
-
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
@@ -35,75 +35,6 @@ def request_bytes(body: Any = None, *, version: str = "1.1", fields: str = "", m
     content = json.dumps({"model": "m", "stream": True} if body is None else body).encode()
     head = f"{method} {CHAT} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(content)}\r\n{fields}\r\n"
     return head.encode() + content
-
-
-def dial(server: ChatServer) -> socket.socket:
-    return socket.create_connection((server.host, server.port), timeout=5)
-
-
-def read_all(sock: socket.socket) -> bytes:
-    return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
-def read_until(sock: socket.socket, mark: bytes) -> bytes:
-    got = b""
-    while mark not in got:
-        data = sock.recv(65536)
-        assert data, f"the connection ended after {got!r}"
-        got += data
-    return got
-
-
-def read_reset(sock: socket.socket) -> int:
-    """Read until RST; returns how many bytes came before."""
-    count = 0
-    try:
-        while data := sock.recv(65536):
-            count += len(data)
-    except ConnectionResetError:
-        return count
-    pytest.fail("FIN in place of RST")
-
-
-def exchange(server: ChatServer, data: bytes) -> bytes:
-    """Send, and read until the server closes."""
-    with dial(server) as sock:
-        sock.sendall(data)
-        return read_all(sock)
-
-
-def ask(server: ChatServer, body: Any = None, *, path: str = CHAT, method: str = "POST", **headers: str) -> Any:
-    """One request by http.client; returns (status, headers, body)."""
-    client = http.client.HTTPConnection(server.host, server.port, timeout=5)
-    try:
-        payload = None if method == "GET" else json.dumps({"stream": True} if body is None else body)
-        client.request(method, path, payload, {name.replace("_", "-"): value for name, value in headers.items()})
-        reply = client.getresponse()
-        return reply.status, dict(reply.getheaders()), reply.read()
-    finally:
-        client.close()
-
-
-def events(body: bytes) -> list[Any]:
-    """The JSON of each event; every one ends with a blank line, and "[DONE]" stands for itself."""
-    assert body.endswith(b"\n\n")
-    blocks = body[:-2].split(b"\n\n")
-    assert all(block.startswith(b"data: ") for block in blocks)
-    return [block[6:].decode() if block == b"data: [DONE]" else json.loads(block[6:]) for block in blocks]
-
-
-def dechunk(data: bytes) -> list[bytes]:
-    """The chunks of a complete chunked body."""
-    chunks = []
-    while True:
-        size, _, data = data.partition(b"\r\n")
-        length = int(size, 16)
-        chunks.append(data[:length])
-        assert data[length : length + 2] == b"\r\n"
-        data = data[length + 2 :]
-        if not length:
-            assert not data
-            return chunks[:-1]
 
 
 # What it says by itself
@@ -438,7 +369,7 @@ def test_reset(server: ChatServer) -> None:
     for expected in (150, None):
         with dial(server) as sock:
             sock.sendall(request_bytes())
-            got = read_reset(sock)
+            got = len(read_reset(sock))
             assert expected is None or got <= expected
     assert [server.wait_outcome(index) for index in range(2)] == ["reset", "reset"]
 

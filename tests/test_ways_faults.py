@@ -55,17 +55,6 @@ ENDINGS = ("close", "reset", "stall", "garbage")
 # --- Handshakes whose every byte is known ---------------------------------------------------------------
 
 
-class FaultyServer(ChatServer):
-    """A chat server whose connections fail as planned, as those of the proxies do."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.faults: deque[Fault | None] = deque()
-
-    def _next_fault(self) -> Fault | None:
-        return self.faults.popleft() if self.faults else None
-
-
 class Contexts(NamedTuple):
     """A server's side of TLS, a client's, and the records of the server's part of the handshake."""
 
@@ -291,7 +280,7 @@ LONG_GARBAGE = b"\xff" * 2048
 
 @contextlib.contextmanager
 def faulty(way: Way, contexts: Contexts) -> Iterator[Route]:
-    server = FaultyServer(tokens=["Hel", "lo"], ssl_context=contexts.server if way.target == "https" else None)
+    server = ChatServer(tokens=["Hel", "lo"], ssl_context=contexts.server if way.target == "https" else None)
     with laid(way, contexts.server, contexts.client, server=server) as route:
         yield route
 
@@ -305,23 +294,18 @@ def run_cells(
     faults = [Fault(position, ending, raw=True, **more) for position in positions]
     front = route.server if route.between is None else route.between
     before = front.connections
-    if route.between is not None:
-        planned = route.between._faults
-    else:
-        assert isinstance(route.server, FaultyServer)
-        planned = route.server.faults
-    planned.extend(faults)
+    front.plan_faults(*faults)
     found = CELLS[name](route, timeout, positions, at_once)
     # Each had its own, none was tried again, and all of them are over at both ends. (On a busy machine a deadline may
     # pass before there is a connection at all.)
     assert len(found) == len(positions)
     missed = sum("takes no connection" in str(cell.error) for cell in found)
     assert missed == 0 or at_once > 1
-    front._wait(lambda: front._accepted >= before + len(positions) - missed, "each connection", 5)
+    front.wait_connections(before + len(positions) - missed)
     front.wait_closed(1)
     assert before + len(positions) - missed <= front.connections <= before + len(positions)
     route.server.wait_closed(1)
-    planned.clear()
+    front.clear_faults()
     return found
 
 

@@ -30,6 +30,16 @@ What waits (`wait_requests`, `wait_outcome`, `wait_closed`) is told by the serve
 on a time-out raises ``TimeoutError`` with the log. These calls block: an async test makes them in a
 thread.
 
+The same server is a WordPress site with an AI Engine chatbot, at `site_url`: answers are planned alike, and said the
+way that the plugin says them. An answer with `to` waits for a request of that path::
+
+    def test_it_fetches_a_new_nonce_once():
+        with ChatServer(tokens=["Hello"]) as server:
+            ...
+            server.expire_nonce()
+            server.plan(Answer.error(503, to="/start_session"))
+            ...
+
 `ProxyServer` (HTTP, over TLS if you like) and `SocksServer` (SOCKS5) stand between: hand the `url` to the
 program as its proxy, then read `requests`. They break off, or stall, or talk nonsense at any byte::
 
@@ -37,6 +47,8 @@ program as its proxy, then read `requests`. They break off, or stall, or talk no
         with ChatServer() as server, ProxyServer() as proxy:
             proxy.plan(Fault(20, "reset"))
             ...
+
+A server's own connections fail so by `plan_faults`, and in ``with server.refuse_connections():`` there are none.
 """
 
 from .answers import Answer

@@ -318,6 +318,11 @@ class Faulty(Layer):
         self._struck = False
         self._saw_eof = False
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._fault.at_accept:
+            self._strike()
+
     def data_received(self, data: bytes) -> None:
         if not self._struck and self._left == 0 and self._fault.ending in ("close", "reset"):
             self._strike()

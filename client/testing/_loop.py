@@ -20,24 +20,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ._acceptor import BACKLOG, Acceptor
 from ._layers import TLS, Faulty, Layer, Wire
 from .faults import Fault
-
-# A thousand clients may connect at once; asyncio's own default of 100 would make them retry for seconds.
-_BACKLOG = 4096
-
-# How many seconds to wait when the system has no descriptor for a connection.
-_ACCEPT_AGAIN = 1.0
 
 # In how many turns of the loop a connection that was just accepted is surely set up: its task begins, its
 # transport reports that it is there; and two to spare.
@@ -107,9 +104,11 @@ class Service(ABC):
         self._stop_asked: asyncio.Event | None = None
         self._bound: int | None = None
         self._changed = threading.Condition()  # guards the log; see the theory
+        self._numbers = itertools.count(1)
         self._accepted = 0
+        self._faults: deque[Fault | None] = deque()
+        self._acceptor: Acceptor | None = None  # of the loop's thread
         self._peers: set[Peer] = set()
-        self._adopting: set[asyncio.Task[None]] = set()
 
     # Life
 
@@ -122,7 +121,7 @@ class Service(ABC):
         with self._lifecycle:
             if self._thread is None:
                 family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-                listener = socket.create_server(self._wanted, family=family, backlog=_BACKLOG)
+                listener = socket.create_server(self._wanted, family=family, backlog=BACKLOG)
                 try:
                     self._begin(listener)
                 except BaseException:  # no thread, no loop, or the caller was interrupted
@@ -168,9 +167,51 @@ class Service(ABC):
         with self._changed:
             return self._count_open()
 
+    def plan_faults(self, *faults: Fault | None) -> None:
+        """Queue faults: each further connection from a client takes one, in the order they are accepted.
+
+        None leaves a connection alone. When none is left, so are all.
+        """
+        with self._changed:
+            self._faults.extend(faults)
+
+    def clear_faults(self) -> int:
+        """Forget the planned faults that no connection has taken; returns how many."""
+        with self._changed:
+            count = len(self._faults)
+            self._faults.clear()
+            return count
+
+    @contextlib.contextmanager
+    def refuse_connections(self) -> Iterator[None]:
+        """In this ``with``, nobody listens: who connects is refused. The port is kept, and so are connections.
+
+        Raises ``RuntimeError`` unless it runs. To stop it meanwhile is allowed.
+        """
+        acceptor = self._acceptor
+        if self._bound is None or acceptor is None:
+            raise RuntimeError(f"{type(self).__name__} refuses connections before it is started; call start() first")
+        self._in_loop(acceptor.refuse)
+        try:
+            yield
+        finally:
+            self._in_loop(acceptor.resume)
+
+    def wait_connections(self, count: int, timeout: float = 5.0) -> None:
+        """Wait for `count` connections from clients in all. Raises ``TimeoutError`` after `timeout` seconds."""
+        self.wait_until(lambda: self._accepted >= count, f"{count} connections", timeout)
+
     def wait_closed(self, timeout: float = 5.0) -> None:
         """Wait until no connection is open. Raises ``TimeoutError`` after `timeout` seconds."""
-        self._wait(lambda: not self._peers, "the end of every connection", timeout)
+        self.wait_until(lambda: not self._peers, "the end of every connection", timeout)
+
+    def wait_until(self, ready: Callable[[], bool], what: str = "what was to happen", timeout: float = 5.0) -> None:
+        """Wait until `ready` returns true; it is asked at every change of the log or of a connection, and must not
+        wait itself. Raises ``TimeoutError``, which names `what` and shows the log, after `timeout` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(ready, timeout):
+                raise TimeoutError(f"waited {timeout:g} s for {what}. {self._log()}")
 
     # For the caller's threads
 
@@ -178,10 +219,22 @@ class Service(ABC):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
-    def _wait(self, ready: Callable[[], bool], what: str, timeout: float) -> None:
-        with self._changed:
-            if not self._changed.wait_for(ready, timeout):
-                raise TimeoutError(f"waited {timeout:g} s for {what}. {self._log()}")
+    def _in_loop(self, work: Callable[[], None]) -> None:
+        """Have the loop's thread do it, and raise what it raises; nothing if the service has been stopped."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        with self._lifecycle:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(run)
+                done.result()
 
     def _log(self) -> str:
         """What has happened so far, for a message. The caller holds the lock."""
@@ -213,7 +266,6 @@ class Service(ABC):
         except BaseException:
             futures.wait([started])  # only a loop that has begun can be told to stop
             raise
-        self._bound = listener.getsockname()[1]
 
     def _end_thread(self) -> None:
         thread, loop, asked = self._thread, self._loop, self._stop_asked
@@ -229,6 +281,7 @@ class Service(ABC):
 
     def _opened(self, peer: Peer) -> None:
         with self._changed:
+            self._accepted += peer.number > 0
             self._peers.add(peer)
             self._changed.notify_all()
 
@@ -240,9 +293,8 @@ class Service(ABC):
     def _connect(self) -> Wire:
         """Make the end of the connection that was just accepted."""
         with self._changed:
-            self._accepted += 1
-            fault = self._next_fault()
-        top: asyncio.Protocol = self._peer(self._accepted)
+            fault = self._faults.popleft() if self._faults else None
+        top: asyncio.Protocol = self._peer(next(self._numbers))
         if fault is not None and not fault.raw:
             top = Faulty(top, fault)
         if self._ssl_context is not None:
@@ -254,10 +306,6 @@ class Service(ABC):
     @abstractmethod
     def _peer(self, number: int) -> Peer:
         """What shall answer on accepted connection `number`."""
-
-    def _next_fault(self) -> Fault | None:
-        """What is planned for the connection that was just accepted. The caller holds the lock."""
-        return None
 
     def _run(self, listener: socket.socket, started: Future[None]) -> None:
         try:
@@ -272,37 +320,14 @@ class Service(ABC):
     async def _main(self, listener: socket.socket, started: Future[None]) -> None:
         loop = asyncio.get_running_loop()
         self._loop, self._stop_asked = loop, asyncio.Event()
+        self._bound = listener.getsockname()[1]
+        self._acceptor = acceptor = Acceptor(listener, self._adopt, repr(self))
         try:
-            self._listen(listener)
             started.set_result(None)
             await self._stop_asked.wait()
         finally:
-            loop.remove_reader(listener)
-            listener.close()
+            acceptor.close()
             await self._drop_all()
-
-    # Accepting is done here and not by `loop.create_server`, which leaks the connections that it accepted
-    # in the turn in which it is closed.
-
-    def _listen(self, listener: socket.socket) -> None:
-        if listener.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        for _ in range(_BACKLOG):
-            try:
-                sock, _address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no descriptors left, most likely; trying again at once would not help
-                loop.call_exception_handler({"message": f"{self!r} cannot accept", "exception": error})
-                loop.remove_reader(listener)
-                loop.call_later(_ACCEPT_AGAIN, self._listen, listener)
-                return
-            task = loop.create_task(self._adopt(sock))
-            self._adopting.add(task)  # the loop itself would not keep it from being collected
-            task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, sock: socket.socket) -> None:
         try:

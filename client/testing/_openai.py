@@ -8,13 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._replies import Format, count_words
 from ._wire import Piece, Reply
-from .answers import Answer, encode_headers, error_body
+from .answers import Answer, Failure
 
 JSON_TYPE = "application/json"
 STREAM_TYPE = "text/event-stream; charset=utf-8"
 _FINGERPRINT = "fp_deltawire"
 _MAX_CHOICES = 128
+
+# What OpenAI says for these; every other status follows from its class.
+_ERROR_KINDS: dict[int, tuple[str, str | None]] = {
+    401: ("invalid_request_error", "invalid_api_key"),
+    429: ("requests", "rate_limit_exceeded"),
+}
 
 # One encoder for all: `json.dumps` makes one per call, which doubles the price of a small chunk.
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -42,17 +49,8 @@ class Chat:
     @classmethod
     def parse(cls, body: bytes, number: int, default_model: str) -> Chat:
         """Read a request body. `number` makes the id. Raises `BadRequest`."""
-        try:
-            asked = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"The body is not JSON: {error}") from None
-        if not isinstance(asked, dict):
-            raise BadRequest("The body is JSON, but no object.")
-        choices = asked.get("n")
-        if choices is None:
-            choices = 1
-        if type(choices) is not int or not 1 <= choices <= _MAX_CHOICES:
-            raise BadRequest(f"n is a whole number from 1 to {_MAX_CHOICES}.", "n")
+        asked = parse_object(body)
+        choices = count_of(asked, _MAX_CHOICES)
         options = asked.get("stream_options")
         model = asked.get("model")
         return cls(
@@ -61,68 +59,71 @@ class Chat:
             stream=asked.get("stream") is True,
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
             choices=choices,
-            prompt_tokens=_count_words(asked.get("messages")),
+            prompt_tokens=count_words(asked.get("messages")),
         )
 
 
-def is_whole(answer: Answer) -> bool:
-    """Whether the answer is complete in itself, so that the request's body does not matter."""
-    own = (answer.json, answer.body, answer.events, answer.raw)
-    return (answer.status >= 400 and answer.tokens is None) or any(value is not None for value in own)
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A body that must be a JSON object. Raises `BadRequest`."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {error}") from None
+    if not isinstance(asked, dict):
+        raise BadRequest("The body is JSON, but no object.")
+    return asked
 
 
-def whole_reply(answer: Answer, request_id: str, pace: float) -> Reply:
-    """The reply for an answer that `is_whole`."""
-    if answer.raw is not None:
-        words = answer.raw[:12].split(b" ")
-        known = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit()
-        reply = _reply(answer, request_id, JSON_TYPE, [])
-        reply.raw, reply.keep_open = answer.raw, answer.keep_open
-        reply.status = int(words[1]) if known else None
-        return reply
-    if answer.events is not None:
-        pieces = [Piece(data, step, True) for step, data in enumerate(answer.events) if data]
-        reply = _reply(answer, request_id, STREAM_TYPE, pieces, streamed=True)
-        reply.pace = pace if answer.pace is None else answer.pace
-        reply.apart = True
-        return reply
-    if answer.body is not None:
-        return _reply(answer, request_id, JSON_TYPE, [Piece(answer.body)])
-    body = answer.json
-    if body is None:
-        body = error_body(answer.status, "The test asked for this error.")
-    return _reply(answer, request_id, JSON_TYPE, [Piece(dump(body))])
+def count_of(asked: Mapping[str, Any], most: int) -> int:
+    """How many choices or images are asked for. Raises `BadRequest`."""
+    count = asked.get("n")
+    if count is None:
+        return 1
+    if type(count) is not int or not 1 <= count <= most:
+        raise BadRequest(f"n is a whole number from 1 to {most}.", "n")
+    return count
 
 
-def chat_reply(answer: Answer, chat: Chat, request_id: str, tokens: Sequence[str], pace: float) -> Reply:
+def openai_format(number: int) -> Format:
+    """How an OpenAI-compatible server writes its reply to request `number`."""
+    return Format(
+        json_type=JSON_TYPE,
+        stream_type=STREAM_TYPE,
+        fields=[("x-request-id", f"req_{number}")],
+        encode=dump,
+        error=_error_body,
+    )
+
+
+def chat_reply(answer: Answer, chat: Chat, number: int, tokens: Sequence[str], pace: float) -> Reply:
     """A completion: a stream of chunks if the client asked for one, else one document."""
     if answer.tokens is not None:
         tokens = answer.tokens
+    elif answer.tool_calls:
+        tokens = ()
     created = int(time.time())
-    usage = _usage(chat, len(tokens)) if answer.usage is None else answer.usage
-    if not chat.stream:
-        body = _completion(answer, chat, created, tokens, usage)
-        return _reply(answer, request_id, JSON_TYPE, [Piece(dump(body))])
-    pieces = _chunks(answer, chat, created, tokens, usage)
-    reply = _reply(answer, request_id, STREAM_TYPE, pieces, streamed=True)
-    reply.pace = pace if answer.pace is None else answer.pace
-    return reply
+    deltas = list(_deltas(answer, tokens, number))
+    usage = _usage(chat, len(deltas), answer.reasoning) if answer.usage is None else answer.usage
+    if chat.stream:
+        return openai_format(number).stream(answer, _chunks(answer, chat, created, deltas, usage), pace)
+    return openai_format(number).document(answer, _completion(answer, chat, created, tokens, usage, number))
 
 
-def models_reply(answer: Answer, model: str, created: int, request_id: str) -> Reply:
-    """The list of models, which has one."""
-    entry = {"id": model, "object": "model", "created": created, "owned_by": "deltawire"}
-    return _reply(answer, request_id, JSON_TYPE, [Piece(dump({"object": "list", "data": [entry]}))])
+def models_reply(answer: Answer, models: Sequence[Mapping[str, Any]], created: int, number: int) -> Reply:
+    """The list of models. What a model says of itself goes before what is said of every one."""
+    usual = {"object": "model", "created": created, "owned_by": "deltawire"}
+    data = [{"id": model["id"], **usual, **model} for model in models]
+    return openai_format(number).document(answer, {"object": "list", "data": data})
 
 
-def error_reply(status: int, message: str, request_id: str, *, param: str | None = None, allow: str = "") -> Reply:
+def error_reply(status: int, message: str, number: int, *, param: str | None = None, allow: str = "") -> Reply:
     """An error of the server's own."""
     answer = Answer(
         status=status,
-        json=error_body(status, message, param=param),
+        failure=Failure(message=message, param=param),
         headers=[("allow", allow)] if allow else [],
     )
-    return whole_reply(answer, request_id, 0.0)
+    return openai_format(number).whole(answer, 0.0)
 
 
 def dump(value: Any) -> bytes:
@@ -133,32 +134,53 @@ def dump(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _reply(
-    answer: Answer,
-    request_id: str,
-    content_type: str,
-    pieces: Sequence[Piece] | Iterator[Piece],
-    streamed: bool = False,
-) -> Reply:
-    own = [("content-type", content_type), ("x-request-id", request_id)]
-    extra = answer.all_headers()
-    replaced = {name.lower() for name, _ in extra}
-    headers = [field for field in own if field[0] not in replaced] + extra
-    return Reply(
-        status=answer.status,
-        headers=encode_headers(headers),
-        pieces=pieces,
-        framing=answer.framing or ("chunked" if streamed else "length"),
-        delay=answer.delay,
-        cut_after=answer.cut_after,
-        ending=answer.ending,
-    )
+def _error_body(status: int, failure: Failure) -> dict[str, Any]:
+    usual = ("server_error" if status >= 500 else "invalid_request_error", None)
+    usual_type, usual_code = _ERROR_KINDS.get(status, usual)
+    return {
+        "error": {
+            "message": failure.message,
+            "type": usual_type if failure.type is None else failure.type,
+            "param": failure.param,
+            "code": usual_code if failure.code is None else failure.code,
+        }
+    }
+
+
+def argument_pieces(call: Mapping[str, Any]) -> Sequence[str]:
+    """The arguments of a call, in the pieces in which they are streamed."""
+    arguments = call.get("arguments", {})
+    if isinstance(arguments, str):
+        return (arguments,)
+    return (_compact(arguments),) if isinstance(arguments, Mapping) else arguments
+
+
+def call_id(call: Mapping[str, Any], number: int, index: int) -> Any:
+    """The id of a call: its own, or one that no other has."""
+    return call.get("id", f"call_{number}_{index}")
+
+
+def _deltas(answer: Answer, tokens: Sequence[str], number: int) -> Iterator[dict[str, Any]]:
+    """What a stream adds, chunk by chunk, between the role and the finish reason."""
+    for token in answer.reasoning or ():
+        yield {"reasoning_content": token}
+    for token in tokens:
+        yield {"content": token}
+    for index, call in enumerate(answer.tool_calls or ()):
+        function = {"name": call["name"], "arguments": ""}
+        yield {"tool_calls": [{"index": index, **_call(call, number, index, function)}]}
+        for piece in argument_pieces(call):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+
+def _call(call: Mapping[str, Any], number: int, index: int, function: Mapping[str, str]) -> dict[str, Any]:
+    return {"id": call_id(call, number, index), "type": "function", "function": function}
 
 
 def _chunks(
-    answer: Answer, chat: Chat, created: int, tokens: Sequence[str], usage: Mapping[str, Any]
+    answer: Answer, chat: Chat, created: int, deltas: Sequence[Mapping[str, Any]], usage: Mapping[str, Any]
 ) -> Iterator[Piece]:
-    """The events of a stream. With several choices, each token comes once per choice before the next one."""
+    """The events of a stream. With several choices, each delta comes once per choice before the next one."""
     with_usage = chat.include_usage or answer.usage is not None
     head = {
         "id": chat.id,
@@ -172,17 +194,17 @@ def _chunks(
     before = b"data: " + dump(head)[:-1] + b',"choices":'
     after = (b',"usage":null}' if with_usage else b"}") + b"\n\n"
 
-    def chunk(index: int, delta: dict[str, str], reason: str | None = None) -> bytes:
+    def chunk(index: int, delta: Mapping[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
         return before + dump([choice]) + after
 
     choices = range(chat.choices)
     for index in choices:
-        yield Piece(chunk(index, {"role": "assistant", "content": ""}))
+        yield Piece(chunk(index, {"role": "assistant", "content": None if answer.tool_calls else ""}))
     step = 0
-    for step, token in enumerate(tokens):
+    for step, delta in enumerate(deltas):
         for index in choices:
-            yield Piece(chunk(index, {"content": token}), step, True)
+            yield Piece(chunk(index, delta), step, True)
     if answer.finish_reason is not None:
         for index in choices:
             yield Piece(chunk(index, {}, answer.finish_reason), step)
@@ -193,9 +215,18 @@ def _chunks(
 
 
 def _completion(
-    answer: Answer, chat: Chat, created: int, tokens: Sequence[str], usage: Mapping[str, Any]
+    answer: Answer, chat: Chat, created: int, tokens: Sequence[str], usage: Mapping[str, Any], number: int
 ) -> dict[str, Any]:
-    message = {"role": "assistant", "content": "".join(tokens), "refusal": None}
+    text = "".join(tokens)
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if answer.reasoning is not None:
+        message["reasoning_content"] = "".join(answer.reasoning)
+    if answer.tool_calls:
+        message["content"] = text or None
+        message["tool_calls"] = [
+            _call(call, number, index, {"name": call["name"], "arguments": "".join(argument_pieces(call))})
+            for index, call in enumerate(answer.tool_calls)
+        ]
     return {
         "id": chat.id,
         "object": "chat.completion",
@@ -210,22 +241,13 @@ def _completion(
     }
 
 
-def _usage(chat: Chat, tokens: int) -> dict[str, int]:
-    completion = tokens * chat.choices
-    return {
+def _usage(chat: Chat, deltas: int, reasoning: Sequence[str] | None) -> dict[str, Any]:
+    completion = deltas * chat.choices
+    usage: dict[str, Any] = {
         "prompt_tokens": chat.prompt_tokens,
         "completion_tokens": completion,
         "total_tokens": chat.prompt_tokens + completion,
     }
-
-
-def _count_words(messages: Any) -> int:
-    """The words in every text of the messages: no tokenizer's count, but a number a test can foretell."""
-    words = 0
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        parts = content if isinstance(content, list) else [{"text": content}]
-        for part in parts:
-            text = part.get("text") if isinstance(part, dict) else None
-            words += len(text.split()) if isinstance(text, str) else 0
-    return words
+    if reasoning is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": len(reasoning) * chat.choices}
+    return usage

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import ssl
 from abc import abstractmethod
-from collections import deque
 from urllib.parse import quote
 
 from ._loop import Service
@@ -22,7 +21,6 @@ class Proxy(Service):
         super().__init__(host=host, port=port, ssl_context=ssl_context)
         self._credentials = None if username is None and password is None else (username or "", password or "")
         self._requests: list[ProxiedRequest] = []
-        self._faults: deque[Fault | None] = deque()
         for name, value in (("username", username), ("password", password)):
             try:
                 (value or "").encode()
@@ -56,28 +54,27 @@ class Proxy(Service):
             return list(self._requests)
 
     def plan(self, *faults: Fault | None) -> None:
-        """Queue faults: each further connection from a client takes one, in the order they are accepted.
+        """Queue faults, as `plan_faults` does."""
+        self.plan_faults(*faults)
 
-        None leaves a connection alone. When none is left, so are all.
-        """
+    @property
+    def open_targets(self) -> int:
+        """How many connections to targets are open now."""
         with self._changed:
-            self._faults.extend(faults)
+            return len(self._peers) - self._count_open()
 
     def wait_requests(self, count: int, timeout: float = 5.0) -> list[ProxiedRequest]:
         """Wait for `count` requests in all, and return those so far.
 
         Raises ``TimeoutError``, which shows the log, after `timeout` seconds.
         """
-        self._wait(lambda: len(self._requests) >= count, f"{count} requests", timeout)
+        self.wait_until(lambda: len(self._requests) >= count, f"{count} requests", timeout)
         return self.requests
 
     def _entries(self) -> list[ProxiedRequest]:
         return self._requests
 
     # In the loop's thread
-
-    def _next_fault(self) -> Fault | None:
-        return self._faults.popleft() if self._faults else None
 
     def _note(self, record: ProxiedRequest) -> None:
         with self._changed:

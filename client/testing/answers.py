@@ -16,11 +16,15 @@ _FRAMINGS = ("chunked", "length", "close")
 _ENDINGS = ("close", "reset", "stall")
 _FRAMING_FIELDS = ("content-length", "transfer-encoding")
 
-# What OpenAI says for these; every other status follows from its class.
-_ERROR_KINDS: dict[int, tuple[str, str | None]] = {
-    401: ("invalid_request_error", "invalid_api_key"),
-    429: ("requests", "rate_limit_exceeded"),
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What an error says; it is written in the format of the server that was asked."""
+
+    message: str
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,10 @@ class Answer:
 
     status: int = 200
     """The status code, 200 to 599. From 400 on, an answer that has no body of its own is an error in
-    OpenAI's format."""
+    the format of what was asked."""
+    to: str | None = None
+    """The end of the path that is answered so: "/models" or "/start_session", or a path that the server by itself
+    does not know. Without it, any request for a chat, for models or for images is."""
     headers: Sequence[tuple[str, str]] = ()
     """Further header fields. One that the server would send itself replaces it."""
     json: Any = None
@@ -44,7 +51,14 @@ class Answer:
     content_type: str | None = None
     """The Content-Type, in place of the one that fits the body."""
     tokens: Sequence[str] | None = None
-    """The tokens to stream, or to join if the client asked for no stream."""
+    """The tokens to stream, or to join if the client asked for no stream. With `tool_calls` by default none."""
+    reasoning: Sequence[str] | None = None
+    """The tokens of the reasoning, which come before the others."""
+    tool_calls: Sequence[Mapping[str, Any]] | None = None
+    """The functions to call, which come after the tokens: each with a "name", if it has them "arguments" (an object,
+    or JSON text, or a sequence of pieces of that text, which are streamed one by one), and an "id" if it matters."""
+    failure: Failure | None = None
+    """An error, in the format of what was asked. `error` fills it in."""
     pace: float | None = None
     """Seconds between two tokens, or between two of `events`. The schedule is counted from the first, so
     one late token does not delay those after it."""
@@ -53,9 +67,11 @@ class Answer:
     events: Sequence[bytes] | None = None
     """Exact pieces of the body, each written by itself: an event stream of your own, or garbage."""
     finish_reason: str | None = "stop"
-    """The finish reason; None: a stream never has one."""
+    """The finish reason; None: a stream never has one. With `tool_calls`, "stop" becomes "tool_calls"."""
     done: bool = True
-    """Whether a stream ends with ``data: [DONE]``."""
+    """Whether a stream ends with ``data: [DONE]``, or that of a site with its `end` event."""
+    new_token: str | None = None
+    """A nonce that the reply of a site hands on (a body of your own is left as it is). It is valid from then on."""
     framing: Framing | None = None
     """How the body's end is told: "chunked" (for streams and `events` unless you say otherwise), "length"
     (Content-Length; for whole bodies) or "close" (the end of the connection)."""
@@ -75,13 +91,18 @@ class Answer:
     body; a chunked body then lacks its last chunk, so the client sees that it was broken off."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "events"):
+        for name in ("tokens", "reasoning", "tool_calls", "events"):
             self._freeze(name)
+        if self.tool_calls and self.finish_reason == "stop":
+            object.__setattr__(self, "finish_reason", "tool_calls")
         object.__setattr__(self, "headers", tuple((str(key), str(value)) for key, value in self.headers))
         self._check_body()
         self._check_numbers()
         self._check_ending()
         self._check_headers()
+        self._check_tool_calls()
+        if self.to == "":
+            raise ValueError("to is the end of a path, and every path ends with ''; leave it out, or give a path")
 
     @classmethod
     def error(
@@ -93,23 +114,24 @@ class Answer:
         code: str | None = None,
         type: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
+        to: str | None = None,
     ) -> Answer:
-        """An error in OpenAI's format.
+        """An error, in the format of what was asked.
 
         `retry_after` becomes the header field of that name: seconds, or a date as text. `code` and `type`
-        are by default what OpenAI sends with that status.
+        are by default what OpenAI sends with that status. A site with AI Engine answers as the plugin does, and
+        given a `code` ("rest_forbidden") as WordPress does; a status below 400 is an `error` event in its streams.
         """
         fields = list(headers)
         if retry_after is not None:
             value = retry_after if isinstance(retry_after, str) else f"{retry_after:g}"
             fields.append(("retry-after", value))
-        body = error_body(status, message, code=code, type=type)
-        return cls(status=status, headers=fields, json=body)
+        return cls(status=status, headers=fields, failure=Failure(message=message, code=code, type=type), to=to)
 
     @classmethod
-    def replay(cls, raw: bytes) -> Answer:
+    def replay(cls, raw: bytes, *, to: str | None = None) -> Answer:
         """Exactly these bytes, status line and framing and all, and then the end of the connection."""
-        return cls(raw=raw)
+        return cls(raw=raw, to=to)
 
     def _freeze(self, name: str) -> None:
         """Keep a sequence as a tuple, so that nobody changes the answer after it was planned."""
@@ -120,10 +142,13 @@ class Answer:
             object.__setattr__(self, name, tuple(value))
 
     def _check_body(self) -> None:
-        bodies = ("json", "body", "events", "raw", "tokens")
+        bodies = ("json", "body", "events", "raw", "failure", "tokens")
         given = [name for name in bodies if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are two bodies for one answer; keep one of them")
+        for name in ("reasoning", "tool_calls"):
+            if given not in ([], ["tokens"]) and getattr(self, name) is not None:
+                raise ValueError(f"{given[0]} is the whole body and {name} would not be used; keep one of them")
         if self.raw is None:
             if self.keep_open:
                 raise ValueError("keep_open goes with raw only; other answers keep the connection by themselves")
@@ -168,6 +193,15 @@ class Answer:
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             raise ValueError(f"headers cannot be sent: {error}; use raw for what HTTP forbids") from error
 
+    def _check_tool_calls(self) -> None:
+        for call in self.tool_calls or ():
+            if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
+                raise ValueError(f'tool_calls are objects with a "name", not {call!r}')
+            arguments = call.get("arguments", {})
+            pieces = arguments if isinstance(arguments, list | tuple) else ()
+            if not isinstance(arguments, str | Mapping | list | tuple) or not all(isinstance(x, str) for x in pieces):
+                raise ValueError(f'"arguments" of {call["name"]} are an object, text, or pieces of text')
+
     def all_headers(self) -> list[tuple[str, str]]:
         """`headers` with the Content-Type, if that is given."""
         extra = [] if self.content_type is None else [("content-type", self.content_type)]
@@ -177,27 +211,6 @@ class Answer:
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Header fields as bytes, the way HTTP/1.1 carries them."""
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-
-
-def error_body(
-    status: int,
-    message: str,
-    *,
-    code: str | None = None,
-    type: str | None = None,
-    param: str | None = None,
-) -> dict[str, Any]:
-    """An error in OpenAI's format, with the type and code that OpenAI sends with that status."""
-    usual = ("server_error" if status >= 500 else "invalid_request_error", None)
-    usual_type, usual_code = _ERROR_KINDS.get(status, usual)
-    return {
-        "error": {
-            "message": message,
-            "type": usual_type if type is None else type,
-            "param": param,
-            "code": usual_code if code is None else code,
-        }
-    }
 
 
 def reason_phrase(status: int) -> str:

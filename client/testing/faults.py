@@ -1,4 +1,4 @@
-"""`Fault`: where and how a connection to a proxy is to fail, as a value that a test writes down beforehand."""
+"""`Fault`: where and how a connection is to fail, as a value that a test writes down beforehand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _GARBAGE = b"\xff\xfe\x00 this is no protocol\r\n\r\n"
 class Fault:
     """How ONE connection from a client fails: ``Fault(12, "reset")`` sends 12 bytes, then RST.
 
-    What counts is everything that the proxy writes to that client: its own answers, and what it forwards
-    or tunnels. A connection on which it writes less, and that ends before, does not fail. Raises
+    What counts is everything that the server writes to that client; of a proxy its own answers, and what it
+    forwards or tunnels. A connection on which it writes less, and that ends before, does not fail. Raises
     ``ValueError`` for fields that make no sense.
     """
 
@@ -37,13 +37,16 @@ class Fault:
     sent. Then as with "stall".
 
     With `after=0`, "close" and "reset" happen when the client's first bytes have arrived. These are thrown
-    away, so no request is recorded."""
+    away, so no request is recorded. See `at_accept`, too."""
     _: KW_ONLY
     garbage: bytes = _GARBAGE
     """What "garbage" sends."""
     raw: bool = False
-    """Count the bytes on the wire, of a proxy with TLS its handshake and records too. Otherwise they are
+    """Count the bytes on the wire, of a server with TLS its handshake and records too. Otherwise they are
     counted inside this TLS. Without TLS, both are the same. (TLS inside a tunnel is just bytes to either.)"""
+    at_accept: bool = False
+    """With `after=0` and "close" or "reset": it happens as soon as the connection is accepted, and the client's first
+    bytes are not awaited. A client may hear of a reset while it connects."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.after, int) or isinstance(self.after, bool) or self.after < 0:
@@ -54,3 +57,7 @@ class Fault:
             raise ValueError(f"garbage is one byte or more, not {self.garbage!r}; use ending='stall' to send nothing")
         if self.garbage != _GARBAGE and self.ending != "garbage":
             raise ValueError(f"garbage would not be sent with ending={self.ending!r}; say ending='garbage'")
+        if self.at_accept and (self.after or self.ending not in ("close", "reset")):
+            raise ValueError(
+                "at_accept is for a connection that is closed or reset at once; say Fault(0, 'reset', ...)"
+            )

@@ -6,7 +6,7 @@ what real servers send instead.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -27,29 +27,17 @@ from ..chunks import (
 from ..lenient import HalfJoiner, build, build_with_extra
 from ..objects import keep_whole_payload, same_origin
 from ..status import ErrorObject, error_object
+from .signals import DONE, BadEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..accumulate import Accumulator
     from ..chunks import Choice
+    from .signals import Signal
 
 _decode_chunk = msgspec.json.Decoder(ChatCompletionChunk).decode
 _decode_completion = msgspec.json.Decoder(ChatCompletion).decode
-
-DONE: Literal["[DONE]"] = "[DONE]"
-
-
-class BadEvent(msgspec.Struct, frozen=True):
-    """An event that can't be read."""
-
-    data: bytes
-    what: str
-    """What is wrong with it."""
-
-
-Signal = ErrorObject | BadEvent | Literal["[DONE]"]
-"""What an event may say beside a chunk: an error, or the end."""
 
 _CHUNK = "chat.completion.chunk"
 

@@ -1,0 +1,242 @@
+"""`AsyncClient`: what a program on asyncio or trio imports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from deltawire.protocol import ChatCompletion, DeltawireError
+
+from .asking import call_of
+from .base import BaseClient
+from .drivers import arun
+from .learning import Names
+from .owners import aclose, async_owner
+from .streams import AsyncStream
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import AsyncIterator, Generator
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+    from deltawire.protocol import ChatCompletionChunk, ModelList
+    from deltawire.protocol.images import ImagesResponse
+    from deltawire.transports import AsyncTransport
+
+    from .calls import Call
+    from .owners import Owner
+    from .parameters import CallOptions, ChatOptions, Messages
+
+_T = TypeVar("_T")
+
+
+class AsyncClient(BaseClient):
+    """A client for asyncio and trio. May be shared between tasks; each event loop has its own connections."""
+
+    def _own(self, transport: Any, **options: Any) -> Owner[AsyncTransport]:
+        return async_owner(transport, **options)
+
+    @property
+    def chat(self) -> AsyncChat:
+        """``client.chat.completions.create(...)``"""
+        return AsyncChat(self)
+
+    @property
+    def models(self) -> AsyncModels:
+        """``client.models.list()``"""
+        return AsyncModels(self)
+
+    @property
+    def images(self) -> AsyncImages:
+        """``client.images.generate(...)``"""
+        return AsyncImages(self)
+
+    @property
+    def transport(self) -> AsyncTransport:
+        """The transport, shared with the copies that `with_options` makes."""
+        return self._owner.transport
+
+    async def aclose(self) -> None:
+        """Close all connections of the running loop, also those of copies. Idempotent."""
+        await aclose(self._owner)
+
+    # The OpenAI SDK's name.
+    close = aclose
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class AsyncChat:
+    """``client.chat``"""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @property
+    def completions(self) -> AsyncCompletions:
+        """``client.chat.completions``"""
+        return AsyncCompletions(self._client)
+
+
+class AsyncCall(Generic[_T]):
+    """A call that has not been sent: ``await`` it, or iterate it at once where it streams.
+
+    It sends at the first ``await`` or step. Awaited twice, it gives the same object; never awaited, it sends
+    nothing.
+    """
+
+    def __init__(self, call: Call, client: AsyncClient) -> None:
+        self._call = call
+        self._client = client
+        self._result: _T | None = None
+        self._lock: Any = None
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        return self._get().__await__()
+
+    async def _get(self) -> _T:
+        import anyio
+
+        # Two tasks may await the same call.
+        if self._lock is None:
+            self._lock = anyio.Lock()
+        async with self._lock:
+            if self._result is None:
+                self._result = await self._send()
+            return self._result
+
+    async def _send(self) -> Any:
+        owner = self._client._owner
+        attempt, exchange, failures = await arun(self._call, owner)
+        if self._call.stream:
+            return AsyncStream(attempt, exchange, owner, failures)
+        await exchange.aclose()
+        return attempt.result()
+
+
+class AsyncStreamCall(AsyncCall[AsyncStream]):
+    """A streaming call: also an async iterator of chunks, and an async context manager."""
+
+    def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        stream = self._result or await self._get()
+        return await stream.__anext__()
+
+    async def __aenter__(self) -> AsyncStream:
+        return await self._get()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the reply and free its connection; nothing if it was never sent."""
+        if self._result is not None:
+            await self._result.aclose()
+
+    # The OpenAI SDK's name.
+    close = aclose
+
+
+class AsyncCompletions:
+    """``client.chat.completions``"""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @overload
+    def create(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        stream: Literal[False] | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> AsyncCall[ChatCompletion]: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str | None, stream: Literal[True], **options: Unpack[ChatOptions]
+    ) -> AsyncStreamCall: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str | None = None, *, stream: Literal[True], **options: Unpack[ChatOptions]
+    ) -> AsyncStreamCall: ...
+
+    @overload
+    def create(
+        self, messages: Messages, model: str | None, stream: bool | None, **options: Unpack[ChatOptions]
+    ) -> AsyncCall[ChatCompletion] | AsyncStreamCall: ...
+
+    def create(
+        self, messages: Messages, model: str | None = None, stream: bool | None = None, **options: Unpack[ChatOptions]
+    ) -> AsyncCall[Any]:
+        """Ask a model; as `Completions.create`, but nothing is sent before the first ``await`` or step.
+
+        ``completion = await create(...)``; ``async for chunk in create(..., stream=True)``, with or without
+        ``await`` before it.
+        """
+        call = call_of(self._client._settings, messages, model, stream, dict(options))
+        return (AsyncStreamCall if call.stream else AsyncCall)(call, self._client)
+
+    def stream(self, messages: Messages, model: str | None = None, **options: Unpack[ChatOptions]) -> AsyncStreamCall:
+        """``create(..., stream=True)``."""
+        return self.create(messages, model, True, **options)
+
+
+class AsyncModels:
+    """``client.models``"""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def list(self, **options: Unpack[CallOptions]) -> AsyncCall[ModelList]:
+        """The models that the server offers; to be awaited."""
+        return AsyncCall(call_of(self._client._settings, None, None, None, dict(options), kind="models"), self._client)
+
+    async def get_all(self, **options: Any) -> builtins.list[str]:
+        """As `Models.get_all`."""
+        return await self._names("names", options)
+
+    async def get_image(self, **options: Any) -> builtins.list[str]:
+        """The names of those that draw."""
+        return await self._names("image_models", options)
+
+    async def get_vision(self, **options: Any) -> builtins.list[str]:
+        """The names of those that see."""
+        return await self._names("vision_models", options)
+
+    async def _names(self, which: str, options: dict[str, Any]) -> builtins.list[str]:
+        wanted = Names(self._client._settings, options)
+        for each in wanted.calls:
+            if each.call is None:
+                continue
+            try:
+                attempt, exchange, _ = await arun(each.call, self._client._owner)
+                await exchange.aclose()
+                each.learn(attempt.models())
+            except DeltawireError as error:
+                each.fail(error)
+        return wanted.result(which)
+
+
+class AsyncImages:
+    """``client.images``"""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def generate(self, prompt: str, model: str | None = None, **options: Any) -> AsyncCall[ImagesResponse]:
+        """As `Images.generate`; to be awaited."""
+        asked = {**options, "prompt": prompt}
+        return AsyncCall(call_of(self._client._settings, None, model, None, asked, kind="images"), self._client)

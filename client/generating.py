@@ -1,0 +1,232 @@
+"""What ``create_async_generator`` gives for providers that our machines speak to: an answer as texts and pieces.
+
+Each has a transport of its own, which is closed when the answer is over, when it is closed, or with its last
+reference. (To keep connections between answers there is `Client`.)
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING, Any
+
+from deltawire.protocol import ChatCompletionChunk, DeltawireError
+from deltawire.protocol.pieces import ImageResponse, Pieces
+
+from .asking import call_of
+from .calls import IMAGES
+from .drivers import arun, run
+from .learning import Learning
+from .owners import aclose, async_owner, close, sync_owner
+from .settings import UNSET, make
+from .streams import AsyncStream, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import TracebackType
+
+    from deltawire.protocol.pieces import Piece
+    from deltawire.transports import AsyncTransport
+
+    from .calls import Attempt, Call
+    from .owners import Owner
+
+
+def pieces_of(provider: Any, model: str | None, messages: Any, options: dict[str, Any]) -> AsyncPieces:
+    """The answer of a provider; ``options`` as `call_of` takes them, but for ``proxy=None``: the environment's."""
+    if options.get("proxy", UNSET) is None:
+        options["proxy"] = UNSET
+    stream = options.pop("stream", False)
+    return AsyncPieces(call_of(make(provider=provider), messages, model, stream, options, native=True))
+
+
+def fetch(provider: Any, api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> list[str]:
+    """The names of a provider's models: see `OpenaiTemplate.get_models`."""
+    learning = Learning(provider, make(provider=provider), _options(api_key, api_base, proxy, timeout))
+    if learning.call is not None:
+        owner = sync_owner()
+        try:
+            attempt, exchange, _ = run(learning.call, owner)
+            exchange.close()
+            learning.learn(attempt.models())
+        except DeltawireError as error:
+            learning.fail(error)
+        finally:
+            close(owner)
+    return learning.result()
+
+
+async def afetch(provider: Any, api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> list[str]:
+    """As `fetch`."""
+    learning = Learning(provider, make(provider=provider), _options(api_key, api_base, proxy, timeout))
+    if learning.call is not None:
+        owner = async_owner()
+        try:
+            attempt, exchange, _ = await arun(learning.call, owner)
+            await exchange.aclose()
+            learning.learn(attempt.models())
+        except DeltawireError as error:
+            learning.fail(error)
+        finally:
+            await aclose(owner)
+    return learning.result()
+
+
+def _options(api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> dict[str, Any]:
+    return {
+        "api_key": api_key,
+        "api_base": api_base,
+        "proxy": UNSET if proxy is None else proxy,
+        "timeout": timeout,
+    }
+
+
+class _Pieces:
+    """An answer, as both kinds give it: from chunks to pieces."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._machine = Pieces()
+        self._ready: collections.deque[str | Piece] = collections.deque()
+        self._over = False
+
+    def _whole(self, attempt: Attempt) -> None:
+        """The reply did not stream."""
+        for event in attempt.events:
+            if isinstance(event, ChatCompletionChunk):
+                self._take(event)
+        self._end()
+
+    def _take(self, chunk: ChatCompletionChunk) -> None:
+        if self._call.draws:
+            self._ready.append(ImageResponse(chunk.model_extra[IMAGES], self._call.ask.prompt or ""))
+        else:
+            self._ready += self._machine.receive(chunk)
+
+    def _end(self) -> None:
+        self._over = True
+        self._ready += self._machine.end()
+
+
+class SyncPieces(_Pieces):
+    """An iterator of texts and pieces, for programs that block. Sends when it is made."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._owner = sync_owner()
+        self._stream: Stream | None = None
+        try:
+            attempt, exchange, failures = run(call, self._owner)
+            if call.stream:
+                self._stream = Stream(attempt, exchange, self._owner, failures)
+            else:
+                exchange.close()
+                self._whole(attempt)
+        except BaseException:
+            self.close()
+            raise
+        if self._over:
+            close(self._owner)
+
+    def __iter__(self) -> SyncPieces:
+        return self
+
+    def __next__(self) -> str | Piece:
+        while not self._ready:
+            if self._over or self._stream is None:
+                raise StopIteration
+            try:
+                self._take(next(self._stream))
+            except StopIteration:
+                self._end()
+                close(self._owner)
+            except BaseException:
+                self.close()
+                raise
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """End the answer, and close its connection. Idempotent."""
+        self._over = True
+        self._ready.clear()
+        if self._stream is not None:
+            self._stream.close()
+        close(self._owner)
+
+    def __enter__(self) -> SyncPieces:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncPieces(_Pieces):
+    """An async iterator of texts and pieces, which may be awaited first. It sends at the first await or step."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._owner: Owner[AsyncTransport] | None = None
+        self._stream: AsyncStream | None = None
+
+    def blocking(self) -> SyncPieces:
+        """The same answer, for a program that blocks; sends at once."""
+        return SyncPieces(self._call)
+
+    def __await__(self) -> Generator[Any, None, AsyncPieces]:
+        return self._open().__await__()
+
+    async def _open(self) -> AsyncPieces:
+        if self._owner is None and not self._over:
+            self._owner = async_owner()
+            try:
+                attempt, exchange, failures = await arun(self._call, self._owner)
+                if self._call.stream:
+                    self._stream = AsyncStream(attempt, exchange, self._owner, failures)
+                else:
+                    await exchange.aclose()
+                    self._whole(attempt)
+            except BaseException:
+                await self.aclose()
+                raise
+            if self._over:
+                await aclose(self._owner)
+        return self
+
+    def __aiter__(self) -> AsyncPieces:
+        return self
+
+    async def __anext__(self) -> str | Piece:
+        await self._open()
+        while not self._ready:
+            if self._over or self._stream is None:
+                raise StopAsyncIteration
+            try:
+                self._take(await self._stream.__anext__())
+            except StopAsyncIteration:
+                self._end()
+                await self._close()
+            except BaseException:
+                await self.aclose()
+                raise
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """End the answer, and close its connection. Idempotent; nothing if it was never sent."""
+        self._over = True
+        self._ready.clear()
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+        if self._owner is not None:
+            await aclose(self._owner)
+
+    async def __aenter__(self) -> AsyncPieces:
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,107 @@
+"""The models of providers: those that they declare, and what their servers say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deltawire.protocol import (
+    AuthenticationError,
+    ConfigurationError,
+    DeltawireError,
+    PermissionDeniedError,
+    ProxyError,
+    UsageError,
+)
+from deltawire.protocol.catalogue import Catalogue, catalogue
+from deltawire.protocol.retry import failure
+
+from .asking import call_of
+from .settings import as_provider
+
+if TYPE_CHECKING:
+    from deltawire.protocol import ModelList
+
+    from .calls import Call
+    from .settings import Settings
+
+
+class _Learnt(list[str]):
+    """Names that a server gave; declared ones are a list of another kind."""
+
+
+class Learning:
+    """What one provider's models are, but for the waiting: where `call` is not None, it has to be made, and `learn` or
+    `fail` be told how it went."""
+
+    def __init__(self, provider: Any, settings: Settings, options: dict[str, Any]) -> None:
+        self.provider = provider
+        self.call: Call | None = None
+        self._found: Catalogue | None = None
+        self.error: DeltawireError | None = None
+        declared = provider.models if not isinstance(provider.models, _Learnt) else []
+        if declared or not hasattr(provider, "target"):
+            self._found = self._catalogue(declared or provider.get_models())
+            return
+        call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
+        self._at = (provider.base_of(call.ask, settings), call.target(provider).key)
+        self._found = provider._catalogues.get(self._at)
+        if self._found is None:
+            self.call = call
+        else:
+            self._keep()
+
+    def _catalogue(self, names: list[str]) -> Catalogue:
+        provider = self.provider
+        return Catalogue(names=list(names), image_models=provider.image_models, vision_models=provider.vision_models)
+
+    def learn(self, models: ModelList) -> None:
+        """The server has answered."""
+        self._found = self.provider._catalogues[self._at] = catalogue(models, sort=self.provider.sort_models)
+        self._keep()
+
+    def _keep(self) -> None:
+        assert self._found is not None
+        provider = self.provider
+        provider.models = _Learnt(self._found.names)
+        # What was declared holds, whether or not the server says so.
+        for name in ("image_models", "vision_models"):
+            setattr(provider, name, list(dict.fromkeys([*getattr(provider, name), *getattr(self._found, name)])))
+
+    def fail(self, error: DeltawireError) -> None:
+        """The server has not answered, or not well: what it would have said is declared, or it is an error. Faults of
+        the caller, and keys and passwords that are refused, are errors in any case."""
+        theirs = (AuthenticationError, PermissionDeniedError, ConfigurationError, UsageError)
+        refused = isinstance(error, ProxyError) and error.status_code == 407
+        if isinstance(error, theirs) or refused or not self.provider.fallback_models:
+            self.error = error
+        else:
+            self._found = self._catalogue(self.provider.fallback_models)
+
+    def result(self, which: str = "names") -> list[str]:
+        """Their names; ``which``: a field of `Catalogue`. Raises what it failed with."""
+        if self.error is not None:
+            raise self.error
+        assert self._found is not None
+        return list(getattr(self._found if which == "names" else self.provider, which))
+
+
+class Names:
+    """The models of a client's provider, or of all the providers that it has several of."""
+
+    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
+        from .providers.template import OpenaiTemplate
+
+        given = as_provider(options.pop("provider", None)) or settings.provider
+        if given is None:
+            # An instance: what one server says is none of the other clients' business.
+            given = OpenaiTemplate()
+        each = given.providers if hasattr(given, "plan") else [given]
+        self.calls = [Learning(provider, settings, dict(options)) for provider in each]
+
+    def result(self, which: str) -> list[str]:
+        """The names, each once. What failed is left out, unless all did."""
+        errors = [each.error for each in self.calls if each.error is not None]
+        if errors and len(errors) == len(self.calls):
+            raise failure(errors)
+        found = [name for each in self.calls if each.error is None for name in each.result(which)]
+        return list(dict.fromkeys(found))

@@ -1,0 +1,153 @@
+"""The connections of a client: made on first use, shared with its copies, closed for certain."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from deltawire.protocol import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deltawire.transports import AsyncTransport, Transport
+
+_T = TypeVar("_T")
+
+_NAMES = {"httpcore", "impersonate"}
+
+
+class Owner(Generic[_T]):
+    """What a client and its copies share; when the last of them goes, so do the connections.
+
+    A client has one transport, and a further one for each other way that a provider wants its server's certificate
+    checked (``ssl``), or for requests that are to look like a browser's.
+    """
+
+    def __init__(
+        self,
+        given: Any,
+        options: dict[str, Any],
+        make: Callable[[str, dict[str, Any]], _T],
+        close: Callable[[_T], object],
+        *,
+        blocks: bool,
+    ) -> None:
+        """``given``: the client's argument ``transport``; ``make``: of a name and options; ``close``: from a finaliser."""
+        if isinstance(given, str) and given not in _NAMES:
+            raise ConfigurationError(
+                f"unknown transport {given!r}: use {', '.join(map(repr, sorted(_NAMES)))}, or an object"
+            )
+        self.blocks = blocks
+        """Whether it is of a client that blocks."""
+        self._given = given
+        self._options = options
+        self._make = make
+        self._closed = False
+        self._lock = threading.Lock()
+        self._made: dict[Any, _T] = {}
+        if given is None or isinstance(given, str):
+            weakref.finalize(self, _close_all, self._made, close)
+            self.transport: _T = self._one(given or "httpcore", options["verify"])
+        else:
+            self.transport = given
+
+    def transport_for(self, provider: str, verify: Any, impersonate: str) -> _T:
+        """The transport for a request. Raises `ConfigurationError` where the client's can't send it."""
+        given = self._given
+        if verify is None or verify is True:
+            verify = self._options["verify"]
+        if given is not None and not isinstance(given, str):
+            if verify is not self._options["verify"]:
+                raise ConfigurationError(
+                    f"{provider} sets ssl=, which the client's own transport object does not heed: give that object "
+                    "the setting, and leave ssl out"
+                )
+            if impersonate and not getattr(given, "impersonates", False):
+                raise ConfigurationError(_CANNOT_IMPERSONATE)
+            return self.transport
+        if impersonate and given == "httpcore":
+            raise ConfigurationError(_CANNOT_IMPERSONATE)
+        return self._one("impersonate" if impersonate else given or "httpcore", verify)
+
+    def _one(self, name: str, verify: Any) -> _T:
+        at = (name, verify if isinstance(verify, (bool, str)) else id(verify))
+        with self._lock:
+            if self._closed:
+                raise UsageError("the client is closed: make a new one")
+            transport = self._made.get(at)
+            if transport is None:
+                transport = self._made[at] = self._make(name, {**self._options, "verify": verify})
+            return transport
+
+    def close(self) -> list[_T]:
+        """Nothing is opened from now on; gives the transports, which are to be closed."""
+        with self._lock:
+            self._closed = True
+            return list(self._made.values()) or [self.transport]
+
+
+def sync_owner(transport: Any = None, **options: Any) -> Owner[Transport]:
+    """The connections of a client that blocks; ``options`` of `HTTPCoreTransport`."""
+    return Owner(transport, {"verify": True, **options}, _make, _shut, blocks=True)
+
+
+def async_owner(transport: Any = None, **options: Any) -> Owner[AsyncTransport]:
+    """The connections of an async client."""
+    return Owner(transport, {"verify": True, **options}, _amake, _abandon, blocks=False)
+
+
+def close(owner: Owner[Transport]) -> None:
+    """Close all connections. Idempotent."""
+    for transport in owner.close():
+        transport.close()
+
+
+async def aclose(owner: Owner[AsyncTransport]) -> None:
+    """Close all connections of the running loop. Idempotent."""
+    for transport in owner.close():
+        await transport.aclose()
+
+
+def _make(name: str, options: dict[str, Any]) -> Transport:
+    from deltawire import transports
+
+    if name == "impersonate":
+        return transports.ImpersonateTransport(**_for_browsers(options))
+    return transports.HTTPCoreTransport(**options)
+
+
+def _amake(name: str, options: dict[str, Any]) -> AsyncTransport:
+    from deltawire import transports
+
+    if name == "impersonate":
+        return transports.AsyncImpersonateTransport(**_for_browsers(options))
+    return transports.AsyncHTTPCoreTransport(**options)
+
+
+def _for_browsers(options: dict[str, Any]) -> dict[str, Any]:
+    # HTTP/2 is as the browser has it.
+    left = {name: value for name, value in options.items() if value and name not in ("verify", "http2")}
+    if left:
+        raise ConfigurationError(f"{', '.join(left)}= and impersonate= exclude each other")
+    return {"verify": options["verify"]}
+
+
+def _shut(transport: Transport) -> None:
+    transport.close()
+
+
+def _abandon(transport: Any) -> None:
+    transport.abandon()
+
+
+_CANNOT_IMPERSONATE = (
+    "impersonate= needs a transport that can look like a browser: leave transport= out, or say "
+    "transport='impersonate' (pip install 'deltawire[impersonate]')"
+)
+
+
+def _close_all(made: dict[Any, _T], close: Callable[[_T], object]) -> None:
+    for transport in made.values():
+        close(transport)

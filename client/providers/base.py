@@ -1,0 +1,183 @@
+"""What providers are made of, and what one's own may be: declarations, as classes and as instances.
+
+A provider is a class that sets attributes. Its instances are the same declaration with other values::
+
+    class Mine(OpenaiTemplate):
+        api_base = "https://llm.example/v1"
+        default_model = "m"
+
+    Mine                          # stands wherever a provider is taken
+    Mine(default_model="n")       # so does this
+
+A provider with a way of its own to a server inherits from `AsyncGeneratorProvider` and defines
+``create_async_generator``: an async generator of texts (and of the objects of `deltawire.protocol.pieces`).
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from deltawire.protocol import ConfigurationError, Context
+from deltawire.protocol.pieces import Piece
+from deltawire.protocol.status import error_object, status_error, stream_error
+
+from ..settings import name_of, one_of
+
+if TYPE_CHECKING:
+    from ..parameters import Messages
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+AsyncResult = AsyncIterator[str | Piece]
+"""What ``create_async_generator`` gives: texts, and objects that print as nothing."""
+
+
+class either(Generic[_P, _R]):  # noqa: N801 - a decorator, as classmethod is
+    """A method that the class has and its instances, too: its first argument is whichever it was called on."""
+
+    def __init__(self, function: Callable[Concatenate[Any, _P], _R]) -> None:
+        self.__func__ = function
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __get__(self, instance: object, owner: type) -> Callable[_P, _R]:
+        return types.MethodType(self.__func__, owner if instance is None else instance)
+
+
+class built_in(either[_P, _R]):  # noqa: N801
+    """The same, for methods by which the client's own machines are reached: who overrides one means to be asked."""
+
+
+def is_own(provider: Any, method: str) -> bool:
+    """Whether a provider has a method of that name that is not ours."""
+    cls = provider if isinstance(provider, type) else type(provider)
+    found = next((each.__dict__[method] for each in cls.__mro__ if method in each.__dict__), None)
+    return found is not None and not isinstance(found, built_in)
+
+
+class BaseProvider:
+    """The attributes that all providers have. An instance may say otherwise: ``Provider(attribute=value)``."""
+
+    name: str = ""
+    """What it is called in errors, and by ``api_key={name: key}``; "" for the name of its class."""
+    url: str | None = None
+    """Where people find it."""
+    working: bool = True
+    """False: it is refused, unless ``ignore_working=True`` is said."""
+    needs_auth: bool | None = None
+    """Whether it takes no request without a key; None: not known."""
+    supports_stream: bool = True
+    supports_message_history: bool = True
+    """False: the messages are rendered into one."""
+    supports_system_message: bool = True
+    """False: system messages are put before the user's first one."""
+
+    def __init__(self, **attributes: Any) -> None:
+        """``attributes``: those of the class, for this instance. Raises `ConfigurationError` for others."""
+        if "base_url" in attributes and not hasattr(type(self), "base_url"):
+            theirs = "api_base" if hasattr(type(self), "api_base") else "url"
+            attributes[theirs] = one_of(theirs, attributes.get(theirs), "base_url", attributes.pop("base_url"))
+        for name, value in attributes.items():
+            if name.startswith("_") or not hasattr(type(self), name) or callable(getattr(type(self), name)):
+                raise ConfigurationError(_unknown(type(self), name))
+            setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        # No attributes: one of them is the key.
+        return f"<{name_of(self)}>"
+
+
+def _unknown(cls: type, name: str) -> str:
+    import difflib
+
+    known = [each for each in dir(cls) if not each.startswith("_") and not callable(getattr(cls, each))]
+    near = difflib.get_close_matches(name, known, 1)
+    return f"{cls.__name__} has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+class RaiseErrorMixin:
+    """``raise_error``, for those who read replies by themselves."""
+
+    @either
+    def raise_error(self, data: Any, status: int | None = None) -> None:
+        """Raise the error that a decoded JSON reply is or carries, as `APIStatusError`; nothing where it is none
+        (``{"error": null}``). ``status``: the reply's, which may say so by itself."""
+        where = Context(provider=name_of(self))
+        failed = status is not None and not 200 <= status < 300
+        told = isinstance(data, dict) and not data.get("choices") and bool({"detail", "message"} & data.keys())
+        error = error_object(data, flat=failed or told)
+        if failed and status is not None:
+            import msgspec
+
+            raise status_error(status, (), msgspec.json.encode(data), where)
+        if error is not None:
+            raise stream_error(error, (), where)
+
+
+class ProviderModelMixin:
+    """The models of a provider."""
+
+    default_model: str = ""
+    """For calls that name none."""
+    models: list[str] = []  # noqa: RUF012 - declarations
+    """Those that it has, when that is known beforehand."""
+    fallback_models: list[str] = []  # noqa: RUF012
+    """Those that `get_models` gives when the server does not say."""
+    image_models: list[str] = []  # noqa: RUF012
+    """Those that draw: they are asked for images instead of a chat."""
+    vision_models: list[str] = []  # noqa: RUF012
+    """Those that see."""
+    model_aliases: dict[str, str] = {}  # noqa: RUF012
+    """Other names of models."""
+    sort_models: bool = True
+    """Whether `get_models` sorts them."""
+
+    @either
+    def get_models(self, **options: Any) -> list[str]:
+        """The names of its models. (Those that are declared.)"""
+        return list(self.models or self.fallback_models or filter(None, [self.default_model]))
+
+    @either
+    def get_model(self, model: str | None, **options: Any) -> str | None:
+        """The model that is asked for: the default one for "" and None, the one behind an alias, or as it is."""
+        return self.model_aliases.get(model, model) if model else self.default_model or model
+
+
+class AsyncGeneratorProvider(BaseProvider):
+    """A provider with a ``create_async_generator`` of its own."""
+
+    @classmethod
+    def create_async_generator(cls, model: str, messages: Messages, **kwargs: Any) -> AsyncResult:
+        """The answer, piece by piece. To be defined; ``kwargs`` are what the caller gave besides."""
+        raise NotImplementedError(f"{cls.__name__} does not define create_async_generator")
+
+    @built_in
+    def create_generator(self, *args: Any, **kwargs: Any) -> Iterator[str | Piece]:
+        """As ``create_async_generator`` and with the same arguments, for programs that block. It sends at once.
+
+        (A generator of one's own runs in an event loop of its own, in a thread.)
+        """
+        result = self.create_async_generator(*args, **kwargs)
+        if hasattr(result, "blocking"):
+            return result.blocking()  # type: ignore[no-any-return]
+        from ..generated import Blocking
+
+        return Blocking(result)
+
+    # Its other name.
+    create_completion = create_generator
+
+    @either
+    async def create_async(self, *args: Any, **kwargs: Any) -> str:
+        """The whole answer of ``create_async_generator``."""
+        return "".join([str(piece) async for piece in self.create_async_generator(*args, **kwargs)])
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # What is learnt of one provider's models says nothing of those that inherit from it.
+        for name in ("image_models", "vision_models"):
+            if name not in cls.__dict__ and hasattr(cls, name):
+                setattr(cls, name, list(getattr(cls, name)))

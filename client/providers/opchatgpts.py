@@ -1,0 +1,171 @@
+"""`Opchatgpts`: WordPress sites with the AI Engine plugin, as declarations."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from deltawire.protocol import ConfigurationError, Site, chat_id_of, fold_system, render_history, with_prompt
+from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH
+
+from ..settings import USER_AGENT, name_of
+from ..targets import Session, Store, Target
+from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin, built_in, either
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deltawire.protocol import HTTPRequest, Proxy, Timeout
+
+    from ..generating import AsyncPieces
+    from ..parameters import Messages
+    from ..settings import Settings
+    from ..targets import Ask
+
+# What OpenAI's names are called there. The model is the bot's own: naming another one breaks it.
+_NAMES = {"max_tokens": "maxTokens", "max_completion_tokens": "maxTokens"}
+
+
+class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
+    """A chatbot on a WordPress site with AI Engine.
+
+    opchatgpts.net itself is gone; give the ``url`` of another one, in a subclass or to an instance. What else is said
+    here, instances and subclasses may say otherwise. Parameters of a call go into the body as they are
+    (``temperature=0.2``, ``botId="x"``), but for ``stop``, which is heeded here.
+    """
+
+    url: str | None = "https://opchatgpts.net"
+    working = False
+    supports_gpt_35_turbo: bool = True
+
+    path: str = SUBMIT_PATH
+    """Where messages go; "/?rest_route=/mwai-ui/v1/chats/submit" on sites without rewritten URLs."""
+    session_path: str = SESSION_PATH
+    page_path: str | None = None
+    """The page with the chatbot, for ``nonce_from="page"``."""
+    bot_id: str | None = "default"
+    context_id: int | str | None = None
+    custom_id: str | None = None
+    chat_id: str | None = None
+    """Names the conversation; None for another one with each call."""
+    session: str | None = None
+    """The body's ``session``; None for that of the site."""
+    nonce: str | None = None
+    """One to begin with."""
+    nonce_from: Any = "default"
+    """"start_session", "page", or None: there is none. "default": as today's plugin (or that of old) wants it."""
+    history_with_last: bool | None = None
+    """Whether the history holds the last message, too; None: as today's plugin (or that of old) wants it."""
+    historical: bool = False
+    """The request as clients made it in 2023: other fields, a browser's headers, no nonce."""
+    headers: Mapping[str, str | None] = {}
+    """Header fields of every request; None removes one."""
+    ssl: Any = None
+    """How the site's certificate is checked; see `OpenaiTemplate.ssl`."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._stores: dict[str, Store] = {}
+        if self.url != type(self).url and "working" not in attributes:
+            self.working = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._stores = {}
+        if "url" in cls.__dict__ and "working" not in cls.__dict__:
+            cls.working = True
+
+    @built_in
+    def create_async_generator(
+        self,
+        model: str | None,
+        messages: Messages,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = 120,
+        stream: bool = True,
+        **kwargs: Any,
+    ) -> AsyncPieces:
+        """The answer, piece by piece, as `OpenaiTemplate.create_async_generator` gives it.
+
+        ``model`` is not sent: a site's bot has its own. ``kwargs`` go into the body, and win.
+        """
+        from ..generating import pieces_of
+
+        options = {"proxy": proxy, "timeout": timeout, "stream": stream, **kwargs}
+        return pieces_of(self, model, messages, options)
+
+    @either
+    def target(self, ask: Ask, settings: Settings) -> Target:
+        """What a call of the client becomes for this site. Raises `ConfigurationError`."""
+        name = name_of(self)
+        if ask.kind != "chat":
+            raise ConfigurationError(f"{name} is for chats: it has no list of models, and draws nothing")
+        if ask.media:
+            raise ConfigurationError(f"{name} takes texts only: leave out media")
+        url = ask.base_url or settings.given_url or self.url
+        if not url:
+            raise ConfigurationError(f"{name} has no url: give it that of a site")
+        site = self._site(url, settings)
+        store = self._stores.setdefault(url, Store())
+        store.nonce = store.nonce or self.nonce
+        params = dict(ask.params)
+        stop = params.pop("stop", None)
+        options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
+        options |= ask.extra_body or {}
+        messages = _messages(self, ask)
+        chat_id = self.chat_id or chat_id_of(secrets.token_bytes(16))
+        session = None
+        if site.nonce_from is not None:
+            fetch = site.page if site.nonce_from == "page" else site.start_session
+            session = Session("page" if site.nonce_from == "page" else "session", fetch, store)
+
+        def build(key: str | None) -> HTTPRequest:
+            return site.submit(
+                messages,
+                stream=bool(ask.stream),
+                nonce=store.nonce,
+                chat_id=chat_id,
+                session_id=store.session_id,
+                options=options,
+                extra_headers=ask.extra_headers,
+            )
+
+        return Target(
+            name,
+            "opchatgpts",
+            build,
+            verify=self.ssl,
+            stop=stop,
+            session=session,
+            # Another site than the one that is marked.
+            working=self.working or url != self.url,
+        )
+
+    @either
+    def _site(self, url: str, settings: Settings) -> Site:
+        return Site.at(
+            url,
+            path=self.path,
+            session_path=self.session_path,
+            page_path=self.page_path,
+            bot_id=self.bot_id,
+            context_id=self.context_id,
+            custom_id=self.custom_id,
+            session=self.session,
+            history_with_last=self.history_with_last,
+            historical=self.historical,
+            nonce_from=self.nonce_from,
+            user_agent=None if self.historical else USER_AGENT,
+            default_headers={**self.headers, **(settings.default_headers or {})},
+            default_query=settings.default_query,
+        )
+
+
+Opchatgpts._stores = {}
+
+
+def _messages(provider: Any, ask: Ask) -> Any:
+    messages = ask.messages if ask.prompt is None else with_prompt(ask.messages, ask.prompt)
+    if not provider.supports_system_message:
+        messages = fold_system(messages)
+    return messages if provider.supports_message_history else render_history(messages)

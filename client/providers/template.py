@@ -1,0 +1,278 @@
+"""`OpenaiTemplate`: any server of the OpenAI dialect, as a declaration; `OpenaiChat`: OpenAI's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deltawire.protocol import (
+    DEFAULT_BASE_URL,
+    ChatRequest,
+    ConfigurationError,
+)
+from deltawire.protocol.endpoint import BEARER, CHAT_PATH, IMAGES_PATH, MODELS_PATH, api_headers
+from deltawire.protocol.images import ImageRequest
+from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
+from deltawire.protocol.request import PARAMETERS
+
+from ..asking import EXTRA_PARAMETERS, call_of
+from ..media import read_media
+from ..settings import UNSET, Settings, key_among, make, name_of
+from ..targets import Ask, Target
+from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin, built_in, either
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deltawire.protocol import Endpoint, HTTPRequest, Proxy, Timeout
+    from deltawire.protocol.catalogue import Catalogue
+
+    from ..generating import AsyncPieces
+    from ..media import MediaListType
+    from ..parameters import Messages
+
+
+class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
+    """A server of the OpenAI dialect. Subclass it and set attributes, or make an instance that says otherwise."""
+
+    api_base: str = ""
+    """Such as "http://localhost:8000/v1"; "" for ``OPENAI_BASE_URL``, else OpenAI's."""
+    api_key: Any = None
+    """The key, a callable that gives it, or None: see ``api_key_env``."""
+    api_endpoint: str | None = None
+    """The whole URL of chat completions, where it does not lie below ``api_base``."""
+    ssl: Any = None
+    """How the server's certificate is checked: None (as the client says) or True, False, the path of a file of
+    certificate authorities, or an ``ssl.SSLContext``."""
+
+    api_base_env: str | None = "OPENAI_BASE_URL"
+    """The environment variable for a base URL that is not said here."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """The environment variable for a key that is not said here."""
+    api_version: str | None = None
+    """Sent as ``?api-version=`` (Azure)."""
+    key_field: str = BEARER
+    """The header field for the key: "authorization" means "Bearer KEY", others get the key as it is."""
+    chat_path: str = CHAT_PATH
+    """Below the base URL; "{model}" stands for the model's name."""
+    models_path: str = MODELS_PATH
+    images_path: str = IMAGES_PATH
+    default_headers: Mapping[str, str] = {}
+    """Header fields of every request."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._catalogues: dict[Any, Catalogue] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._catalogues = {}
+
+    @either
+    def get_headers(
+        self, stream: bool, api_key: str | None = None, headers: Mapping[str, str | None] | None = None
+    ) -> dict[str, str]:
+        """The header fields of a request: ``Accept``, ``Content-Type``, and the key's if there is one. ``headers`` win
+        over them; None removes one."""
+        if api_key is None and isinstance(self.api_key, str):
+            api_key = self.api_key
+        return api_headers(stream, api_key, {**self.default_headers, **(headers or {})}, key_field=self.key_field)
+
+    @either
+    def get_models(
+        self,
+        api_key: Any = None,
+        api_base: str | None = None,
+        *,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = None,
+    ) -> list[str]:
+        """The names of the server's models; blocks (`aget_models` does not).
+
+        The declared `models`, where there are some. Else what the server lists, asked for once for each base URL and
+        key; `image_models` and `vision_models` then hold those that it says so of. Raises what is wrong with key or
+        settings; where anything else fails, `fallback_models` are given, if there are any. ``proxy``: its URL; None for
+        the environment's. ``timeout``: seconds, or a `Timeout`.
+        """
+        from ..generating import fetch
+
+        return fetch(self, api_key, api_base, proxy, timeout)
+
+    @either
+    async def aget_models(
+        self,
+        api_key: Any = None,
+        api_base: str | None = None,
+        *,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = None,
+    ) -> list[str]:
+        """As `get_models`, for asyncio and trio."""
+        from ..generating import afetch
+
+        return await afetch(self, api_key, api_base, proxy, timeout)
+
+    @built_in
+    def create_async_generator(
+        self,
+        model: str | None,
+        messages: Messages,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = 120,
+        media: MediaListType | None = None,
+        api_key: Any = None,
+        api_endpoint: str | None = None,
+        api_base: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        stream: bool | None = False,
+        prompt: str | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        impersonate: str | None = None,
+        extra_parameters: Sequence[str] | None = EXTRA_PARAMETERS,
+        extra_data: Mapping[str, Any] | None = {},
+        **kwargs: Any,
+    ) -> AsyncPieces:
+        """The answer, piece by piece: texts, and objects whose ``str()`` is "" (see `deltawire.protocol.pieces`).
+
+        Iterate it at once, or ``await`` it first: then what fails before the first content is raised there. It has
+        connections of its own, which are closed with it. What is None is not sent; 0, False and "" are.
+
+        ``proxy``: its URL; None for the environment's. ``timeout``: seconds, or a `Timeout`. ``media``: images and
+        audio, as `(data, file name)`, for the last message. ``api_key``: "" for none. ``api_endpoint``: the whole URL
+        of chat completions. ``prompt``: what to draw, for an image model (else the user's last message); for other
+        models the user's last message. ``impersonate``: the browser to look like (``deltawire[impersonate]``).
+        ``extra_parameters``: names of those ``kwargs`` that go into the body beside OpenAI's own; others are refused.
+        ``extra_data``: fields of the body that win over all others. ``headers`` win over ours, too.
+
+        Raises `ConfigurationError` for what can't be sent, at once; the rest when it is iterated.
+        """
+        from ..generating import AsyncPieces
+
+        given = {
+            "proxy": UNSET if proxy is None else proxy, "timeout": timeout, "media": media, "api_key": api_key,
+            "api_endpoint": api_endpoint, "api_base": api_base, "temperature": temperature, "max_tokens": max_tokens,
+            "top_p": top_p, "stop": stop, "prompt": prompt, "headers": headers, "impersonate": impersonate,
+            "extra_parameters": extra_parameters, "extra_data": extra_data,
+        }  # fmt: skip
+        return AsyncPieces(call_of(make(provider=self), messages, model, stream, {**given, **kwargs}, native=True))
+
+    @either
+    def target(self, ask: Ask, settings: Settings) -> Target:
+        """What a call of the client becomes for this provider. Raises `ConfigurationError`."""
+        name = name_of(self)
+        model = self.get_model(ask.model)
+        draws = ask.kind == "images" or (ask.kind == "chat" and model in self.image_models)
+        endpoint = self._endpoint(ask, settings, model, draws)
+        asked = _image_request(ask, model) if draws else _chat_request(self, ask, model)
+        stream = bool(ask.stream) and not draws
+
+        def build(key: str | None) -> HTTPRequest:
+            shown = {name: value for name, value in (ask.extra_headers or {}).items() if value is not None}
+            headers = self.get_headers(stream, api_key=key, headers=shown)
+            if asked is None:
+                request = endpoint.models(api_key=key, headers=headers, extra_headers=ask.extra_headers)
+            elif isinstance(asked, ImageRequest):
+                request = endpoint.images(asked, api_key=key, headers=headers)
+            else:
+                request = endpoint.chat(asked, api_key=key, headers=headers)
+            return request
+
+        return Target(
+            name,
+            "models" if asked is None else "images" if draws else "openai",
+            build,
+            key=key_among(name, ask.api_key, settings.given_key, self.api_key or settings.variable(self.api_key_env)),
+            verify=self.ssl,
+        )
+
+    @either
+    def base_of(self, ask: Ask, settings: Settings) -> str:
+        """The base URL of a call: its own, the client's, the declared one, the environment's, OpenAI's."""
+        declared = self.api_base or settings.variable(self.api_base_env)
+        return ask.base_url or settings.given_url or declared or DEFAULT_BASE_URL
+
+    @either
+    def _endpoint(self, ask: Ask, settings: Settings, model: str | None, draws: bool) -> Endpoint:
+        options: dict[str, Any] = {
+            "key_field": self.key_field,
+            "needs_key": self.needs_auth,
+            "key_names": self.api_key_env or "the provider's api_key",
+            "chat_path": _path(self.chat_path, model),
+            "models_path": self.models_path,
+            "images_path": _path(self.images_path, model),
+        }
+        if ask.kind == "chat" and not draws:
+            options["chat_url"] = ask.api_endpoint or self.api_endpoint
+        if self.api_version:
+            options["default_query"] = {"api-version": self.api_version}
+        return settings.endpoint_at(self.base_of(ask, settings), **options)
+
+
+class OpenaiChat(OpenaiTemplate):
+    """OpenAI's own API."""
+
+    url = "https://platform.openai.com"
+    needs_auth = True
+    default_model = "gpt-4o-mini"
+    image_models = ["dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5"]  # noqa: RUF012
+
+
+def _path(path: str, model: str | None) -> str:
+    if "{model}" not in path:
+        return path
+    if not model:
+        raise ConfigurationError("the model is part of this provider's URL: name one")
+    from urllib.parse import quote
+
+    return path.replace("{model}", quote(model, safe=""))
+
+
+def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | None:
+    if ask.kind == "models":
+        return None
+    messages = ask.messages
+    if ask.prompt is not None:
+        messages = with_prompt(messages, ask.prompt)
+    if ask.media:
+        messages = with_media(messages, read_media(ask.media))
+    if not provider.supports_system_message:
+        messages = fold_system(messages)
+    if not provider.supports_message_history:
+        messages = render_history(messages)
+    params, extra_body = _sorted_out(ask, PARAMETERS)
+    return ChatRequest(
+        messages=messages,
+        model=model,
+        stream=ask.stream,
+        params=params,
+        extra_body=extra_body,
+        extra_headers=ask.extra_headers,
+        extra_query=ask.extra_query,
+    )
+
+
+def _image_request(ask: Ask, model: str | None) -> ImageRequest:
+    params, extra_body = _sorted_out(ask, frozenset())
+    return ImageRequest(
+        prompt=last_user_text(ask.messages) if ask.prompt is None else ask.prompt,
+        model=model,
+        params=params,
+        extra_body=extra_body,
+        extra_headers=ask.extra_headers,
+        extra_query=ask.extra_query,
+    )
+
+
+def _sorted_out(ask: Ask, known: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The parameters that the API knows, and the others that the caller or the provider vouches for."""
+    extra = {
+        name: value
+        for name, value in ask.params.items()
+        if name not in known and name in (ask.extra_parameters or EXTRA_PARAMETERS) and name not in PARAMETERS
+    }
+    params = {name: value for name, value in ask.params.items() if name not in extra}
+    # extra_body wins, and may say null.
+    body = {**{name: value for name, value in extra.items() if value is not None}, **(ask.extra_body or {})}
+    return params, body or None

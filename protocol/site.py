@@ -1,0 +1,284 @@
+"""Where a site of the Opchatgpts protocol lives, and how requests to it are built.
+
+opchatgpts.net was a WordPress site with the AI Engine plugin; thousands of sites run it. What is sent here is what
+the plugin's own front end sends (observed on AI Engine 3.6.2): a POST that carries the user's new message, the
+messages before it, and a nonce, which a session or a page with a chatbot gives.
+
+``historical=True`` stands for what clients sent in 2023: no nonce, a browser's header fields, all messages with the
+last among them. Sites of that time differed: in ``context_id`` (2, 7, 9, 25, 28, 58), in ``session`` ("N/A" or
+random), in whether the history held the last message, in further fields that were null (``options={"newImageId":
+None}``), in where the nonce came from. Each of these is an option of its own, and wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from .encoding import encode_body
+from .errors import ConfigurationError
+from .messages import as_messages
+from .request import HTTPRequest, field, first_fields, merge_fields
+from .urls import join_url, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SUBMIT_PATH = "/wp-json/mwai-ui/v1/chats/submit"
+SESSION_PATH = "/wp-json/mwai/v1/start_session"
+
+_HISTORICAL_PAGE = "/chatgpt-free-use/"
+_HISTORICAL_USER_AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 Safari/537.36"
+)
+_HISTORICAL_LANGUAGES = b"de,en-US;q=0.7,en;q=0.3"
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """An AI Engine site: its URLs and what goes with every request to it.
+
+    Build one with `Site.at`, which checks everything once.
+    """
+
+    submit_url: str
+    session_url: str
+    page_url: str
+    bot_id: str | None
+    context_id: int | str | None
+    custom_id: str | None
+    session: str | None
+    history_with_last: bool
+    historical: bool
+    nonce_from: Literal["start_session", "page"] | None
+    """What gives the nonce: `start_session`, `page`, or None where none is needed."""
+    fields: tuple[tuple[bytes, bytes], ...]
+    default_headers: dict[str, str | None]
+
+    @classmethod
+    def at(
+        cls,
+        url: str,
+        *,
+        path: str = SUBMIT_PATH,
+        session_path: str = SESSION_PATH,
+        page_path: str | None = None,
+        bot_id: str | None = "default",
+        context_id: int | str | None = None,
+        custom_id: str | None = None,
+        session: str | None = None,
+        history_with_last: bool | None = None,
+        historical: bool = False,
+        nonce_from: Literal["default", "start_session", "page"] | None = "default",
+        user_agent: str | None = None,
+        default_headers: Mapping[str, str | None] | None = None,
+        default_query: Mapping[str, object] | None = None,
+    ) -> Site:
+        """The site at a URL, such as "https://example.org" or "https://example.org/blog/".
+
+        ``path`` and ``session_path`` may hold a query, for sites without rewritten URLs:
+        "/?rest_route=/mwai-ui/v1/chats/submit". ``page_path`` is the page with the chatbot ("/"). What is not given is
+        as today's front end has it, or as in 2023 with ``historical``; ``nonce_from="default"`` means
+        "start_session", and None with ``historical``. ``default_headers`` win over all fields of ours; None removes
+        one. Raises `ConfigurationError` for a bad URL, path or header, and when there is no bot.
+        """
+        if nonce_from not in ("default", "start_session", "page", None):
+            raise ConfigurationError(f"nonce_from must be 'start_session', 'page' or None, not {nonce_from!r}")
+        if not bot_id and not custom_id:
+            raise ConfigurationError("a site is asked for one of its bots: give bot_id or custom_id")
+        if historical:
+            context_id = 28 if context_id is None else context_id
+            session = "N/A" if session is None else session
+            user_agent = _HISTORICAL_USER_AGENT if user_agent is None else user_agent
+        if page_path is None:
+            page_path = _HISTORICAL_PAGE if historical else "/"
+        page_url = _under(url, page_path, path, default_query)
+        fields = first_fields(url, "deltawire" if user_agent is None else user_agent)
+        if historical:
+            fields += _browser_fields(url, _under(url, _HISTORICAL_PAGE, path, None))
+        headers = dict(default_headers or {})
+        merge_fields(fields, headers)
+        return cls(
+            submit_url=_under(url, path, path, default_query),
+            session_url=_under(url, session_path, path, default_query),
+            page_url=page_url,
+            bot_id=bot_id,
+            context_id=context_id,
+            custom_id=custom_id,
+            session=session,
+            history_with_last=historical if history_with_last is None else history_with_last,
+            historical=historical,
+            nonce_from=(None if historical else "start_session") if nonce_from == "default" else nonce_from,
+            fields=tuple(fields),
+            default_headers=headers,
+        )
+
+    def __repr__(self) -> str:
+        # The fields and the query may hold credentials.
+        return f"Site({self.submit_url.partition('?')[0]!r})"
+
+    def submit(
+        self,
+        messages: Any,
+        *,
+        stream: bool,
+        nonce: str | None = None,
+        chat_id: str | None = None,
+        session_id: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str | None] | None = None,
+    ) -> HTTPRequest:
+        """The request for an answer; its reply is a ``Reply("opchatgpts")``.
+
+        ``messages`` as in `ChatRequest`: texts only, and the last one of the user is the new message. ``chat_id``:
+        ten characters of a-z and 0-9 (`chat_id_of`), the same for one conversation. ``session_id``: of
+        `SessionStarted`. ``options`` go into the body as they are, and win: settings of the bot such as
+        ``{"maxTokens": 4}``. Raises `ConfigurationError` for what can't be sent.
+        """
+        options = options or {}
+        listed = as_messages(messages)
+        history, new = _historical(listed) if self.historical else _divided(listed)
+        if not new.strip() and not {"newMessage", "shortcutId"} & options.keys():
+            raise ConfigurationError(
+                "the site takes no blank message: the last message of the user must hold text (or give newMessage)"
+            )
+        if self.history_with_last:
+            history = listed if self.historical else [_plain(message) for message in listed]
+        body = self._body(history, new, stream, chat_id, session_id or self.session)
+        accept = b"*/*" if self.historical else b"text/event-stream" if stream else b"application/json"
+        own = [(b"accept", accept), (b"content-type", b"application/json")]
+        if nonce:
+            own.append(field("x-wp-nonce", nonce))
+        return self._request("POST", self.submit_url, own, encode_body(body, None, options), extra_headers)
+
+    def start_session(self, *, extra_headers: Mapping[str, str | None] | None = None) -> HTTPRequest:
+        """The request for a session and its nonce; its reply is a ``Reply("session")``."""
+        return self._request("POST", self.session_url, [(b"accept", b"application/json")], b"", extra_headers)
+
+    def page(self, *, extra_headers: Mapping[str, str | None] | None = None) -> HTTPRequest:
+        """The request for a page with a chatbot, where a nonce stands; its reply is a ``Reply("page")``."""
+        return self._request("GET", self.page_url, [(b"accept", b"text/html")], b"", extra_headers)
+
+    def _body(
+        self, history: list[Any], new: str, stream: bool, chat_id: str | None, session: str | None
+    ) -> dict[str, Any]:
+        if self.historical:
+            return {
+                "botId": self.bot_id,
+                "chatId": chat_id,
+                "contextId": self.context_id,
+                "customId": self.custom_id,
+                "messages": history,
+                "newMessage": new,
+                "session": session,
+                # Such sites know nothing else.
+                "stream": True,
+            }
+        return {
+            "botId": self.bot_id,
+            "customId": self.custom_id,
+            "session": session,
+            "chatId": chat_id,
+            "contextId": self.context_id,
+            "messages": history,
+            "newMessage": new,
+            "newFileId": None,
+            "newFileIds": None,
+            "stream": stream,
+        }
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        own: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        extra_headers: Mapping[str, str | None] | None,
+    ) -> HTTPRequest:
+        length = [(b"content-length", b"%d" % len(body))] if method == "POST" else []
+        fields = merge_fields((*self.fields, *own, *length), self.default_headers)
+        return HTTPRequest(method, url, merge_fields(fields, extra_headers), body)
+
+
+def chat_id_of(chance: bytes) -> str:
+    """A name for a conversation: ten characters of a-z and 0-9, from random bytes (16 are plenty).
+
+    Raises `ConfigurationError` for fewer than eight, which would name too few conversations.
+    """
+    if len(chance) < 8:
+        raise ConfigurationError("chat_id_of needs at least 8 random bytes")
+    number = int.from_bytes(chance, "big")
+    letters = []
+    for _ in range(10):
+        number, place = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[place])
+    return "".join(letters)
+
+
+def _browser_fields(url: str, page_url: str) -> list[tuple[bytes, bytes]]:
+    parts = parse_url(url)
+    return [
+        (b"accept-language", _HISTORICAL_LANGUAGES),
+        field("origin", f"{parts.scheme}://{parts.authority}"),
+        field("referer", page_url),
+    ]
+
+
+def _under(url: str, path: str, submit_path: str, query: Mapping[str, object] | None) -> str:
+    """The URL of a path, which may hold a query of its own, at a site; its URL may end in ``submit_path`` already."""
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ConfigurationError(f"a path of a site begins with '/', not as {path!r} does")
+    parse_url(url, "url")
+    base, _, held = url.partition("?")
+    base = base.rstrip("/").removesuffix(submit_path.partition("?")[0].rstrip("/"))
+    path, _, more = path.partition("?")
+    both = "&".join(filter(None, [held, more]))
+    # Only the base is checked where it is joined.
+    return str(parse_url(join_url(base + ("?" + both if both else ""), path, query, "url"), "path"))
+
+
+def _historical(messages: list[Any]) -> tuple[list[Any], str]:
+    """The history as it is given, and the new message, which is the last whoever said it."""
+    return messages[:-1], _plain(messages[-1])["content"] if messages else ""
+
+
+def _divided(messages: list[Any]) -> tuple[list[Any], str]:
+    """The history, and the new message, which is the last of the user."""
+    plain = [_plain(message) for message in messages]
+    for position in range(len(plain) - 1, -1, -1):
+        if plain[position]["role"] == "user":
+            new: str = plain.pop(position)["content"]
+            return plain, new
+    return plain, ""
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    """Role and content of a message, a dict or an object; all that a site reads."""
+    if isinstance(message, Mapping):
+        role, content = message.get("role"), message.get("content")
+    else:
+        role, content = getattr(message, "role", None), getattr(message, "content", None)
+    if not isinstance(role, str):
+        raise ConfigurationError("messages must hold dicts such as {'role': 'user', 'content': ...}: one has no role")
+    return {"role": role, "content": _text(content)}
+
+
+def _text(content: Any) -> str:
+    """A message's content as text. Raises `ConfigurationError` for parts that are something else."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        raise ConfigurationError(f"a message's content must be a str or a list of parts, not {type(content).__name__}")
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise ConfigurationError(f"a message holds a part of type {kind!r}: such sites take texts only")
+        texts.append(text)
+    return "".join(texts)

@@ -1,0 +1,333 @@
+"""site.py: the requests to a WordPress site with AI Engine."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from make_expected import SITE_RECORDINGS
+
+from deltawire.protocol import ConfigurationError, HTTPRequest, Message, Site, chat_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HISTORY = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello!"},
+]
+MESSAGES = [*HISTORY, {"role": "user", "content": "And the water? 水"}]
+
+
+def body_of(request: HTTPRequest) -> dict[str, Any]:
+    decoded = json.loads(request.body)
+    assert isinstance(decoded, dict)
+    return decoded
+
+
+def submit(site: Site | None = None, messages: Any = "hi", **how: Any) -> HTTPRequest:
+    return (site or Site.at("https://x.org")).submit(messages, stream=how.pop("stream", True), **how)
+
+
+def recorded(name: str) -> tuple[dict[bytes, bytes], dict[str, Any]]:
+    """The header fields and the body of a recorded request."""
+    head, _, body = (SITE_RECORDINGS / f"{name}.request").read_bytes().partition(b"\r\n\r\n")
+    lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return {name.lower(): value.strip() for name, _, value in lines}, json.loads(body)
+
+
+# --- Today's requests ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["01_stream_with_history", "02_nostream_with_history", "07_first_no_history_stream"])
+def test_the_request_is_the_front_end_s(name: str) -> None:
+    fields, body = recorded(name)
+    stream = body["stream"]
+    messages = [*body["messages"], {"role": "user", "content": body["newMessage"]}]
+    request = Site.at(f"http://{fields[b'host'].decode()}").submit(
+        messages,
+        stream=stream,
+        nonce="ad3ef53988",
+        chat_id=body["chatId"],
+        session_id=body["session"],
+    )
+    # The front end keeps more of its own beside role and content; the site reads none of it.
+    body["messages"] = [{"role": each["role"], "content": each["content"]} for each in body["messages"]]
+    assert body_of(request) == body
+    assert list(body_of(request)) == list(body)
+    sent = dict(request.headers)
+    assert request.method == "POST"
+    assert request.url == f"http://{fields[b'host'].decode()}/wp-json/mwai-ui/v1/chats/submit"
+    assert sent[b"content-length"] == b"%d" % len(request.body)
+    for field in (b"host", b"x-wp-nonce", b"content-type"):
+        assert sent[field] == fields[field]
+    assert sent[b"accept"] == (fields[b"accept"] if stream else b"application/json")
+
+
+def test_the_history_goes_without_the_new_message() -> None:
+    body = body_of(submit(messages=MESSAGES))
+    assert body["messages"] == HISTORY
+    assert body["newMessage"] == "And the water? 水"
+    body = body_of(submit(Site.at("https://x.org", history_with_last=True), MESSAGES))
+    assert body["messages"] == MESSAGES
+    assert body["newMessage"] == "And the water? 水"
+
+
+def test_the_new_message_is_the_user_s_last() -> None:
+    body = body_of(submit(messages=[*MESSAGES, {"role": "system", "content": "In French."}]))
+    assert body["messages"] == [*HISTORY, {"role": "system", "content": "In French."}]
+    assert body["newMessage"] == "And the water? 水"
+
+
+def test_the_forms_of_messages() -> None:
+    assert body_of(submit(messages="hi"))["newMessage"] == "hi"
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, "c"]
+    assert body_of(submit(messages=({"role": "user", "content": parts},)))["newMessage"] == "abc"
+    said = Message(role="assistant", content="yes")
+    called: dict[str, object] = {"role": "assistant", "content": None, "tool_calls": []}
+    body = body_of(submit(messages=[said, called, {"role": "user", "content": "x", "name": "me"}]))
+    assert body["messages"] == [{"role": "assistant", "content": "yes"}, {"role": "assistant", "content": ""}]
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ("", "blank"),
+        (" \n", "blank"),
+        ([], "blank"),
+        ([{"role": "assistant", "content": "x"}], "blank"),
+        ([{"role": "user", "content": None}], "blank"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}], "image_url"),
+        ([{"role": "user", "content": [5]}], "int"),
+        ([{"role": "user", "content": 5}], "content must be"),
+        ([{"content": "x"}], "no role"),
+        (["hi"], "must hold dicts"),
+        ({"role": "user"}, "must be a list"),
+        ([{"role": "user", "content": b"x"}], "bytes"),
+        ("\ud800", "surrogate"),
+    ],
+)
+def test_what_is_refused(messages: Any, words: str) -> None:
+    for site in (Site.at("https://x.org"), Site.at("https://x.org", historical=True)):
+        if site.historical and words == "blank" and messages and messages[0] == {"role": "assistant", "content": "x"}:
+            continue  # there the last message is the new one, whoever said it
+        with pytest.raises(ConfigurationError, match=words):
+            submit(site, messages)
+
+
+def test_options_win() -> None:
+    options = {"botId": "mine", "maxTokens": 4, "messages": [], "contextId": None, "stream": False}
+    body = body_of(submit(messages=MESSAGES, options=options))
+    assert {key: body[key] for key in options} == options
+    assert body["newMessage"] == "And the water? 水"
+    # A shortcut needs no message.
+    assert body_of(submit(messages="", options={"shortcutId": "x"}))["newMessage"] == ""
+    assert body_of(submit(messages="", options={"newMessage": "y"}))["newMessage"] == "y"
+
+
+@pytest.mark.parametrize("value", [b"x", float("nan"), object()])
+def test_options_that_json_can_t_say(value: object) -> None:
+    with pytest.raises(ConfigurationError):
+        submit(options={"a": value})
+
+
+def test_the_session() -> None:
+    assert body_of(submit())["session"] is None
+    assert body_of(submit(Site.at("https://x.org", session="mine")))["session"] == "mine"
+    assert body_of(submit(Site.at("https://x.org", session="mine"), session_id="s"))["session"] == "s"
+    # A page may not tell.
+    assert body_of(submit(Site.at("https://x.org", session="mine"), session_id=""))["session"] == "mine"
+
+
+def test_the_bot() -> None:
+    body = body_of(submit(Site.at("https://x.org", bot_id=None, custom_id="c1", context_id=7)))
+    assert (body["botId"], body["customId"], body["contextId"]) == (None, "c1", 7)
+    with pytest.raises(ConfigurationError, match="bot"):
+        Site.at("https://x.org", bot_id="")
+
+
+def test_no_nonce_no_field() -> None:
+    assert b"x-wp-nonce" not in dict(submit().headers)
+    assert dict(submit(nonce="n1").headers)[b"x-wp-nonce"] == b"n1"
+    with pytest.raises(ConfigurationError, match="x-wp-nonce"):
+        submit(nonce="a\r\nb")
+
+
+# --- The historical client -------------------------------------------------------------------------
+
+
+def test_the_historical_request() -> None:
+    site = Site.at("https://opchatgpts.net", historical=True)
+    request = submit(site, MESSAGES, chat_id="k3p9w1abcd")
+    assert (
+        request.body
+        == json.dumps(
+            {
+                "botId": "default",
+                "chatId": "k3p9w1abcd",
+                "contextId": 28,
+                "customId": None,
+                "messages": MESSAGES,
+                "newMessage": "And the water? 水",
+                "session": "N/A",
+                "stream": True,
+            },
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+    )
+    fields = dict(request.headers)
+    assert request.url == "https://opchatgpts.net/wp-json/mwai-ui/v1/chats/submit"
+    assert fields.pop(b"user-agent").startswith(b"Mozilla/5.0 (Windows NT 10.0; Win64; x64)")
+    assert fields == {
+        b"host": b"opchatgpts.net",
+        b"accept-encoding": b"identity",
+        b"accept": b"*/*",
+        b"accept-language": b"de,en-US;q=0.7,en;q=0.3",
+        b"origin": b"https://opchatgpts.net",
+        b"referer": b"https://opchatgpts.net/chatgpt-free-use/",
+        b"content-type": b"application/json",
+        b"content-length": b"%d" % len(request.body),
+    }
+    assert site.nonce_from is None
+    assert body_of(submit(site, stream=False))["stream"] is True
+
+
+def test_the_historical_siblings() -> None:
+    site = Site.at(
+        "http://x.org/blog/", historical=True, context_id=9, session="s", history_with_last=False, nonce_from="page",
+        custom_id="c", user_agent="ua", page_path="/chat/",
+    )  # fmt: skip
+    assert site.nonce_from == "page"
+    assert site.page().url == "http://x.org/blog/chat/"
+    request = submit(site, MESSAGES, nonce="n", options={"newImageId": None, "stream": False})
+    body = body_of(request)
+    assert (body["contextId"], body["session"], body["customId"]) == (9, "s", "c")
+    assert body["messages"] == HISTORY
+    assert body["newImageId"] is None
+    assert body["stream"] is False
+    fields = dict(request.headers)
+    assert fields[b"user-agent"] == b"ua"
+    assert fields[b"x-wp-nonce"] == b"n"
+    assert fields[b"origin"] == b"http://x.org"
+    assert fields[b"referer"] == b"http://x.org/blog/chatgpt-free-use/"
+
+
+def test_the_historical_messages_go_as_they_are() -> None:
+    messages = [{"role": "user", "content": "a", "name": "me"}]
+    assert body_of(submit(Site.at("https://x.org", historical=True), messages))["messages"] == messages
+
+
+# --- Sessions and pages ----------------------------------------------------------------------------
+
+
+def test_the_request_for_a_session() -> None:
+    request = Site.at("https://x.org").start_session()
+    assert (request.method, request.body) == ("POST", b"")
+    assert request.url == "https://x.org/wp-json/mwai/v1/start_session"
+    assert dict(request.headers) == {
+        b"host": b"x.org",
+        b"accept-encoding": b"identity",
+        b"user-agent": b"deltawire",
+        b"accept": b"application/json",
+        b"content-length": b"0",
+    }
+
+
+def test_the_request_for_a_page() -> None:
+    request = Site.at("https://x.org").page(extra_headers={"Cookie": "a=b"})
+    assert (request.method, request.url, request.body) == ("GET", "https://x.org/", b"")
+    fields = dict(request.headers)
+    assert fields[b"accept"] == b"text/html"
+    assert fields[b"cookie"] == b"a=b"
+    assert b"content-length" not in fields
+
+
+# --- URLs and fields -------------------------------------------------------------------------------
+
+
+SUBMIT = "/wp-json/mwai-ui/v1/chats/submit"
+SESSION = "/wp-json/mwai/v1/start_session"
+PLAIN = {"path": "/?rest_route=/a", "session_path": "/index.php?rest_route=/c"}
+
+
+@pytest.mark.parametrize(
+    ("url", "how", "submits", "starts", "page"),
+    [
+        ("https://x.org", {}, SUBMIT, SESSION, "/"),
+        ("https://x.org/", {}, SUBMIT, SESSION, "/"),
+        ("https://x.org/blog//", {}, "/blog" + SUBMIT, "/blog" + SESSION, "/blog/"),
+        ("https://x.org" + SUBMIT, {}, SUBMIT, SESSION, "/"),
+        ("https://x.org/b?l=1", {"path": "/s", "page_path": "/p"}, "/b/s?l=1", f"/b{SESSION}?l=1", "/b/p?l=1"),
+        ("https://x.org", PLAIN, "/?rest_route=/a", "/index.php?rest_route=/c", "/"),
+        (
+            "https://x.org/b?l=1",
+            {**PLAIN, "default_query": {"k": "v"}},
+            "/b/?l=1&rest_route=/a&k=v",
+            "/b/index.php?l=1&rest_route=/c&k=v",
+            "/b/?l=1&k=v",
+        ),
+    ],
+)
+def test_urls(url: str, how: Mapping[str, Any], submits: str, starts: str, page: str) -> None:
+    site = Site.at(url, **how)
+    found = [submit(site).url, site.start_session().url, site.page().url]
+    assert found == ["https://x.org" + target for target in (submits, starts, page)]
+
+
+@pytest.mark.parametrize(
+    ("url", "how", "words"),
+    [
+        ("x.org", {}, "url must begin with http"),
+        ("https://u:p@x.org", {}, "credentials"),
+        (5, {}, "url must be a str"),
+        ("https://x.org", {"path": "submit"}, "begins with '/'"),
+        ("https://x.org", {"session_path": None}, "begins with '/'"),
+        ("https://x.org", {"path": "/a b"}, "character"),
+        ("https://x.org", {"page_path": "/a?b\r\nX: y"}, "character"),
+        ("https://x.org", {"nonce_from": "air"}, "nonce_from"),
+        ("https://x.org", {"default_headers": {"a b": "x"}}, "header name"),
+        ("https://x.org", {"default_headers": {"Content-Length": "5"}}, "content-length"),
+        ("https://x.org", {"user_agent": "a\nb"}, "user-agent"),
+    ],
+)
+def test_bad_sites(url: Any, how: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        Site.at(url, **how)
+
+
+def test_header_fields_of_the_caller_win() -> None:
+    site = Site.at(
+        "https://x.org", default_headers={"Accept": "a/b", "User-Agent": None, "X-A": "1", "X-WP-Nonce": "mine"}
+    )
+    fields = submit(site, nonce="n", extra_headers={"X-A": "2", "Content-Type": None}).headers
+    assert len({name for name, _ in fields}) == len(fields)
+    sent = dict(fields)
+    assert (sent[b"accept"], sent[b"x-a"], sent[b"x-wp-nonce"]) == (b"a/b", b"2", b"mine")
+    assert not {b"user-agent", b"content-type"} & sent.keys()
+    assert dict(site.page().headers)[b"x-a"] == b"1"
+
+
+def test_no_site_shows_credentials() -> None:
+    site = Site.at(
+        "https://x.org",
+        default_headers={"Authorization": "Basic s3cret", "Cookie": "s3cret"},
+        default_query={"k": "s3cret"},
+    )
+    assert repr(site) == str(site) == "Site('https://x.org/wp-json/mwai-ui/v1/chats/submit')"
+
+
+# --- Names of conversations ------------------------------------------------------------------------
+
+
+def test_names_of_conversations() -> None:
+    assert chat_id_of(bytes(16)) == "a" * 10
+    assert chat_id_of(b"\xff" * 16) != chat_id_of(b"\xfe" * 16)
+    names = {chat_id_of(bytes([0, each] * 8)) for each in range(256)}
+    assert len(names) == 256
+    assert all(re.fullmatch("[a-z0-9]{10}", name) for name in names)
+    with pytest.raises(ConfigurationError, match="8"):
+        chat_id_of(b"1234567")
