@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .accumulate import Accumulator, accumulate
 from .budget import RetryBudget
+from .catalogue import Catalogue, catalogue
 from .chunks import (
     Audio,
     ChatCompletion,
@@ -96,6 +97,7 @@ __all__ = [
     "Audio",
     "AuthenticationError",
     "BadRequestError",
+    "Catalogue",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatRequest",
@@ -191,6 +193,7 @@ __all__ = [
     "as_messages",
     "attempts",
     "bypasses",
+    "catalogue",
     "chat_id_of",
     "choose_proxy",
     "fail_over",

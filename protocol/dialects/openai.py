@@ -17,13 +17,14 @@ from ..chunks import (
     ChatCompletionChunk,
     ChunkChoice,
     Delta,
+    Model,
     ModelList,
     ToolCallDelta,
     keep_choice_payload,
     keep_payload,
     one_reasoning,
 )
-from ..lenient import HalfJoiner, build
+from ..lenient import HalfJoiner, build, build_with_extra
 from ..objects import keep_whole_payload, same_origin
 from ..status import ErrorObject, error_object
 from .signals import DONE, BadEvent
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _decode_chunk = msgspec.json.Decoder(ChatCompletionChunk).decode
 _decode_completion = msgspec.json.Decoder(ChatCompletion).decode
-_decode_models = msgspec.json.Decoder(ModelList).decode
 
 _CHUNK = "chat.completion.chunk"
 
@@ -237,19 +237,24 @@ def _chunk_choice(choice: Choice) -> ChunkChoice:
 def read_models(body: bytes) -> ModelList | None:
     """The reply to ``GET /models``: ``{"data": [...]}``, a bare list, or ``{"models": [...]}``.
 
-    None when the document is JSON and none of these; ``ValueError`` when it is no JSON.
+    A model without an ``id`` (Ollama, Cohere) gets what it has as ``model`` or ``name`` instead. None when the
+    document is JSON and none of these; ``ValueError`` when it is no JSON.
     """
-    try:
-        models = _decode_models(body)
-        if models.data:
-            keep_whole_payload(models, body)
-            return models
-    except NOT_TYPED:
-        pass
-    value = loads(body)
+    value, rest = loads(body), {}
     if isinstance(value, dict):
-        value = value.get("data", value.get("models"))
+        rest = {key: held for key, held in value.items() if key not in ("data", "models")}
+        value = value.get("data") or value.get("models", value.get("data"))
     if not isinstance(value, list):
         return None
-    items = [{"id": item} if isinstance(item, str) else item for item in value]
-    return build(ModelList, {"data": items})
+    models = build_with_extra(ModelList, rest)
+    # Built one by one: found in the kept bytes, as elsewhere, vendor fields would cost each model a look at all.
+    items = ({"id": item} if isinstance(item, str) else item for item in value)
+    models.data = [_model(item) for item in items if isinstance(item, dict)]
+    return models
+
+
+def _model(item: dict[str, Any]) -> Model:
+    model = build_with_extra(Model, item)
+    if not model.id:
+        model.id = next((name for key in ("model", "name") if isinstance(name := item.get(key), str) and name), "")
+    return model
