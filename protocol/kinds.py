@@ -1,4 +1,4 @@
-"""The kinds of replies: how the event stream and the JSON document of each are read.
+"""The kinds of replies: how the event stream and the document of each are read.
 
 A new kind is one entry in `KINDS`, and, when it gives something new, one event in ``events.py``.
 """
@@ -93,7 +93,7 @@ KINDS = {
 
 def kind_of(dialect: str) -> Kind:
     """The kind of this name; `ConfigurationError` when there is none."""
-    kind = KINDS.get(dialect)
+    kind = KINDS.get(dialect) if isinstance(dialect, str) else None
     if kind is None:
         names = [repr(name) for name in KINDS]
         raise ConfigurationError(f"unknown dialect {dialect!r}: use {', '.join(names[:-1])} or {names[-1]}")

@@ -17,6 +17,7 @@ from deltawire.protocol import (
     ChunkChoice,
     Delta,
     Function,
+    StatusChunk,
     ToolCallDelta,
     Usage,
     accumulate,
@@ -386,6 +387,17 @@ def test_vendor_fields_of_choices_and_calls() -> None:
     )
     assert choice.native_finish_reason == "STOP"
     assert choice.message.tool_calls[0].signature == "s"
+
+
+def test_a_status_line_is_no_part_of_the_reply() -> None:
+    status = with_extra(StatusChunk(), {"data": "Thinking...", "subtype": "thinking"})
+    text = ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content="a"))])
+    whole = accumulate([status, text, status])
+    assert whole.choices[0].message.content == "a"
+    assert whole.model_extra == {}
+    accumulator = Accumulator()
+    accumulator.add(status)
+    assert accumulator.empty
 
 
 def test_extras_can_be_left_out() -> None:

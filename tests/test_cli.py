@@ -275,3 +275,22 @@ def test_replay_of_a_body(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     body.write_bytes(b"<html>Bad gateway</html>")
     assert main(["replay", str(body)]) == 1
     assert capsys.readouterr().out.startswith("failed: UnexpectedReplyError: ")
+
+
+def test_replay_of_another_dialect(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sites = RECORDINGS.parent / "ai-engine"
+    file = str(sites / "06d_events_js_action_stream.response")
+    status, events = replay(capsys, file, "--dialect", "opchatgpts", "--split", "9")
+    assert status == 0
+    assert events[0]["chunk"]["subtype"] == "thinking"
+    assert events[-1] == {"event": "ended", "finished": True}
+    body = tmp_path / "body"
+    body.write_bytes(b'{"success": true, "sessionId": "s", "restNonce": "n"}')
+    assert replay(capsys, str(body), "--dialect", "session") == (
+        0,
+        [{"event": "session", "session_id": "s", "nonce": "n"}, {"event": "ended", "finished": True}],
+    )
+    assert main(["replay", str(body), "--dialect", "session"]) == 0
+    assert capsys.readouterr().out.startswith("session 's', nonce 'n'")
+    assert main(["replay", str(body), "--dialect", "esperanto"]) == 2
+    assert "esperanto" in capsys.readouterr().err

@@ -72,7 +72,16 @@ def test_half_a_document(name: str) -> None:
     assert isinstance(failure(read(body[:-2], headers=JSON, dialect=name)), TruncatedStreamError)
 
 
+def test_what_has_no_streams_is_never_read_as_one() -> None:
+    for name in ("models", "session"):
+        error = failure(read(b"data: [DONE]\n\n", dialect=name))
+        assert isinstance(error, UnexpectedReplyError)
+        assert "no JSON" in str(error)
+
+
 def test_an_unknown_kind_names_those_that_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"unknown dialect 'smoke'.*'openai'.* or ") as caught:
         Reply("smoke")
     assert all(repr(name) in str(caught.value) for name in KINDS)
+    with pytest.raises(ConfigurationError, match="unknown dialect"):
+        Reply(["openai"])  # type: ignore[arg-type]

@@ -86,7 +86,7 @@ def test_the_command_is_declared(installed: Path) -> None:
 
 def test_it_runs_elsewhere(installed: Path, tmp_path: Path) -> None:
     program = """
-import deltawire, deltawire.protocol, deltawire.protocol.dialects.openai, deltawire.transports, deltawire.testing
+import deltawire, deltawire.protocol, deltawire.protocol.dialects.opchatgpts, deltawire.transports, deltawire.testing
 from deltawire.transports import HTTPCoreTransport, AsyncHTTPCoreTransport
 with deltawire.testing.ChatServer(tokens=["Hel", "lo"]) as server:
     with deltawire.Client(base_url=server.url, trust_env=False) as client:

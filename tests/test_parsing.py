@@ -136,6 +136,19 @@ def test_limits(parse: Any) -> None:
     assert error.limit_name == "reply"
 
 
+def test_the_opchatgpts_dialect() -> None:
+    body = b'data: {"type":"live","data":"a"}\n\ndata: {"type":"live","data":"x","subtype":"status"}\n\n'
+    last = b'data: {"type":"end","data":"{\\"success\\":true}"}\n\n'
+    found = list(parse_stream([body, last], dialect="opchatgpts"))
+    assert [choice.delta.content for chunk in found for choice in chunk.choices] == ["a", None]
+    with pytest.raises(TruncatedStreamError):
+        list(parse_stream([body], dialect="opchatgpts"))
+    with pytest.raises(RuntimeError) as caught:
+        list(parse_stream([b'data: {"data":"b"}\n\n'], dialect="opchatgpts"))
+    assert isinstance(caught.value, MalformedEventError)
+    assert caught.value.line == 'data: {"data":"b"}'
+
+
 def test_an_unknown_dialect() -> None:
     with pytest.raises(ConfigurationError, match="esperanto"):
         list(parse_stream([], dialect="esperanto"))
