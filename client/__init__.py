@@ -44,6 +44,7 @@ from deltawire.protocol import (
 
 from ._version import __version__
 from .client import AsyncCall, AsyncClient, AsyncStreamCall, Client
+from .media import MediaListType, MediaType
 from .parameters import Messages
 from .parsing import aparse_stream, parse_stream
 from .streams import AsyncStream, Stream
@@ -69,6 +70,8 @@ __all__ = [
     "LimitExceededError",
     "Limits",
     "MalformedEventError",
+    "MediaListType",
+    "MediaType",
     "Message",
     "Messages",
     "MissingAuthError",

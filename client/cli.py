@@ -112,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
         "file", help="a body, or a whole HTTP/1.1 response as it stood on the wire; '-': standard input"
     )
     replay.add_argument("--content-type", default="", help="of a bare body; without it the body is looked at")
+    replay.add_argument(
+        "--dialect", default="openai", metavar="NAME", help="openai, opchatgpts, models... (default: %(default)s)"
+    )
     replay.add_argument("--split", type=int, default=0, metavar="N", help="feed N bytes at a time")
     replay.add_argument("--json", action="store_true", help="print each event as a line of JSON")
     replay.set_defaults(run=_replay)
@@ -202,4 +205,10 @@ def _demo(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> int:
     from .replay import run
 
-    return run(options.file, content_type=options.content_type, split=options.split, as_json=options.json)
+    return run(
+        options.file,
+        content_type=options.content_type,
+        dialect=options.dialect,
+        split=options.split,
+        as_json=options.json,
+    )

@@ -16,17 +16,20 @@ from deltawire.protocol import (
     Event,
     ReadError,
     Reply,
+    SessionStarted,
     StreamEnded,
     StreamFailed,
 )
 
 
-def run(file: str, *, content_type: str, split: int, as_json: bool) -> int:
+def run(file: str, *, content_type: str, dialect: str, split: int, as_json: bool) -> int:
     """Replay a file; gives the exit status: 0 when each reply in it ended well."""
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     if split < 0:
         raise ConfigurationError("--split takes a number of bytes from 1")
-    replies = _responses(data, split) if data.startswith(b"HTTP/") else [_body(data, content_type, split)]
+    replies = (
+        _responses(data, dialect, split) if data.startswith(b"HTTP/") else [_body(data, content_type, dialect, split)]
+    )
     good = True
     for events in replies:
         for event in events:
@@ -39,15 +42,15 @@ def _pieces(data: bytes, split: int) -> Iterable[bytes]:
     return [data[start : start + split] for start in range(0, len(data), split)] if split else [data]
 
 
-def _body(data: bytes, content_type: str, split: int) -> list[Event]:
-    reply = Reply()
+def _body(data: bytes, content_type: str, dialect: str, split: int) -> list[Event]:
+    reply = Reply(dialect)
     events = reply.start(200, [(b"content-type", content_type.encode())] if content_type else [])
     for piece in _pieces(data, split):
         events += reply.receive(piece)
     return events + reply.end()
 
 
-def _responses(data: bytes, split: int) -> Iterator[list[Event]]:
+def _responses(data: bytes, dialect: str, split: int) -> Iterator[list[Event]]:
     """The events of each response of a connection: a recording may hold several."""
     pieces = collections.deque(_pieces(data, split))
     unread = b""
@@ -58,14 +61,14 @@ def _responses(data: bytes, split: int) -> Iterator[list[Event]]:
         http.send(h11.EndOfMessage())
         if unread:
             http.receive_data(unread)
-        yield _response(http, pieces)
+        yield _response(http, pieces, dialect)
         if http.their_state is not h11.DONE:
             return
         unread = bytes(http.trailing_data[0])
 
 
-def _response(http: h11.Connection, pieces: collections.deque[bytes]) -> list[Event]:
-    reply = Reply()
+def _response(http: h11.Connection, pieces: collections.deque[bytes], dialect: str) -> list[Event]:
+    reply = Reply(dialect)
     events: list[Event] = []
     while True:
         try:
@@ -90,6 +93,9 @@ def _line(event: Event, as_json: bool) -> str:
         name = type(event.error).__name__
         said = {"event": "failed", "error": name, "message": str(event.error)}
         return json.dumps(said) if as_json else f"failed: {name}: {event.error}"
+    if isinstance(event, SessionStarted):
+        said = {"event": "session", "session_id": event.session_id, "nonce": event.nonce}
+        return json.dumps(said) if as_json else f"session {event.session_id!r}, nonce {event.nonce!r}"
     kind = "chunk" if isinstance(event, ChatCompletionChunk) else "models"
     if as_json:
         return json.dumps({"event": kind, kind: event.to_dict()})

@@ -22,6 +22,7 @@ from .chunks import (
     Model,
     ModelList,
     PromptTokensDetails,
+    StatusChunk,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
@@ -31,6 +32,7 @@ from .chunks import (
 )
 from .context import Context
 from .deadlines import Deadlines, Timeout
+from .dialects.opchatgpts import is_stale_nonce
 from .endpoint import DEFAULT_BASE_URL, Endpoint
 from .errors import (
     APIError,
@@ -62,8 +64,11 @@ from .errors import (
     UnprocessableEntityError,
     UsageError,
 )
-from .events import Event, StreamEnded, StreamFailed
+from .events import Event, SessionStarted, StreamEnded, StreamFailed
 from .limits import Limits
+from .media import media_part, media_type
+from .messages import as_messages, fold_system, last_user_text, render_history, with_media, with_prompt
+from .pieces import FinishReason, Piece, Pieces, Reasoning, ToolCalls, UsageReport
 from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
@@ -72,6 +77,7 @@ from .routing import bypasses, choose_proxy
 from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
+from .stopping import StopWords
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -99,6 +105,7 @@ __all__ = [
     "EmptyReplyError",
     "Endpoint",
     "Event",
+    "FinishReason",
     "Function",
     "GiveUp",
     "HTTPConnect",
@@ -115,12 +122,15 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "PermissionDeniedError",
+    "Piece",
+    "Pieces",
     "Prepare",
     "PromptTokensDetails",
     "Proxy",
     "ProxyError",
     "RateLimitError",
     "ReadError",
+    "Reasoning",
     "RedirectError",
     "Reply",
     "RetryBudget",
@@ -130,10 +140,13 @@ __all__ = [
     "SSEDecoder",
     "Send",
     "ServerSentEvent",
+    "SessionStarted",
     "Sleep",
     "Socks5",
     "SocksState",
     "State",
+    "StatusChunk",
+    "StopWords",
     "StreamEnded",
     "StreamError",
     "StreamFailed",
@@ -142,6 +155,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "ToolCallDelta",
+    "ToolCalls",
     "TopLogprob",
     "TransportError",
     "TruncatedStreamError",
@@ -152,13 +166,23 @@ __all__ = [
     "UnprocessableEntityError",
     "Usage",
     "UsageError",
+    "UsageReport",
     "absolute_form",
     "accumulate",
+    "as_messages",
     "attempts",
     "bypasses",
     "choose_proxy",
     "fail_over",
+    "fold_system",
     "has_content",
     "is_retryable",
+    "is_stale_nonce",
+    "last_user_text",
+    "media_part",
+    "media_type",
+    "render_history",
     "tunnel",
+    "with_media",
+    "with_prompt",
 ]

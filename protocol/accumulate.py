@@ -27,6 +27,7 @@ from .chunks import (
     Function,
     Logprobs,
     Message,
+    StatusChunk,
     ToolCall,
     Usage,
     has_content,
@@ -275,7 +276,9 @@ class Accumulator:
         return bool(self._choices) and all(parts.finish_reason for parts in self._choices.values())
 
     def add(self, chunk: ChatCompletionChunk) -> None:
-        """Fold one chunk in."""
+        """Fold one chunk in. A `StatusChunk` is no part of the reply."""
+        if type(chunk) is StatusChunk:
+            return
         self.last = chunk
         self.contents += has_content(chunk)
         for choice in chunk.choices:

@@ -171,6 +171,14 @@ class ChatCompletionChunk(Object):
     """An error beside the choices, as OpenRouter sends it; the reply fails right after this chunk."""
 
 
+class StatusChunk(ChatCompletionChunk):
+    """A line of a site's event log (the Opchatgpts protocol), between the chunks of the answer and no part of it.
+
+    It has no choices. What the line says are vendor fields: ``subtype`` ("status", "thinking", "tool_call"...),
+    ``data`` (its text), ``metadata``, ``visibility``, ``timestamp``.
+    """
+
+
 class ChatCompletion(Object):
     """A whole reply."""
 

@@ -24,5 +24,15 @@ class StreamFailed(msgspec.Struct, frozen=True):
     """Why."""
 
 
-Event = ChatCompletionChunk | ModelList | StreamEnded | StreamFailed
-"""What the verbs of `Reply` return lists of. (`ModelList` comes only with ``dialect="models"``.)"""
+class SessionStarted(msgspec.Struct, frozen=True):
+    """A site of the Opchatgpts protocol lets us in."""
+
+    session_id: str
+    """The session's name; "" when the site does not tell."""
+    nonce: str
+    """What each request must carry (`Site.submit`); it lives 12 to 24 hours."""
+
+
+Event = ChatCompletionChunk | ModelList | SessionStarted | StreamEnded | StreamFailed
+"""What the verbs of `Reply` return lists of. (`ModelList` comes only with ``dialect="models"``, `SessionStarted` with
+"session" and "page".)"""

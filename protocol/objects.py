@@ -50,6 +50,13 @@ def with_extra(thing: _T, extra: dict[str, Any]) -> _T:
     return thing
 
 
+def same_origin(old: Object, new: Object) -> None:
+    """Let an object that says the same as this one have its vendor fields: what the old one did not declare."""
+    raw = getattr(old, "_raw", None)
+    if raw is not None:
+        new._raw = (raw, old._path, type(old)) if isinstance(raw, bytes) else raw
+
+
 class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """What all objects share: vendor fields as attributes, and the ways to plain data.
 

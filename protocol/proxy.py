@@ -249,7 +249,7 @@ class HTTPConnect:
         self._target = authority(host, port)
         target = self._target.encode("ascii")
         fields = [(b"Host", target), (b"User-Agent", field("user-agent", user_agent)[1])]
-        head = [b": ".join(each) for each in _replaced(fields, _proxy_fields(proxy))]
+        head = [b": ".join(each) for each in _replaced(fields, proxy_fields(proxy))]
         self._request = b"\r\n".join([b"CONNECT " + target + b" HTTP/1.1", *head, b"", b""])
         self._buffer = bytearray()
         self._searched = 0
@@ -372,7 +372,7 @@ class HTTPConnect:
         return [TunnelFailed(ProxyError(words, proxy=proxy, status_code=status_code, body=body, transient=transient))]
 
 
-def _proxy_fields(proxy: Proxy) -> list[tuple[bytes, bytes]]:
+def proxy_fields(proxy: Proxy) -> list[tuple[bytes, bytes]]:
     """The fields that are for the proxy."""
     fields = list(proxy.headers)
     if proxy.authorization is not None and all(name.lower() != _AUTHORIZATION for name, _ in fields):
@@ -392,9 +392,9 @@ def absolute_form(request: HTTPRequest, proxy: Proxy) -> HTTPRequest:
     among its fields. Raises `ConfigurationError` for a SOCKS proxy, which knows tunnels only."""
     if proxy.speaks_socks:
         raise ConfigurationError(f"the proxy {proxy.url} does not speak HTTP: open a tunnel through it")
-    more = [(name.lower(), value) for name, value in _proxy_fields(proxy)]
+    more = [(name.lower(), value) for name, value in proxy_fields(proxy)]
     if not more:
         return request
     fields = tuple(_replaced(list(request.headers), more))
     hidden = request.hidden | {name for name, _ in more}
-    return HTTPRequest(request.method, request.url, fields, request.body, hidden)
+    return msgspec.structs.replace(request, headers=fields, hidden=hidden)

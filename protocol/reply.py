@@ -17,12 +17,13 @@ streams "text/plain" and error pages "text/event-stream"::
     data:  event:  id:  retry:  or  :           any other, or none  EVENTS
     anything else                               any other           UnexpectedReplyError
 
+(A list of models or a session is never read as EVENTS; a page is a DOCUMENT whatever it begins with.)
 The states and the legal moves stand in ``states.py``; a verb that has no entry for a state is
 a mistake of the caller and raises `UsageError`.
 
 The verdict, given once, when the end is known:
 
-- ``[DONE]``: ended. ``finished`` is False when no choice had a finish reason.
+- ``[DONE]``, or Opchatgpts' ``end``: ended. ``finished`` is False when no choice had a finish reason.
 - The bytes end, or the connection fails, after every opened choice had its finish reason: ended. (A
   finish reason alone ends nothing: usage may follow.)
 - Anything less: truncated, with what had arrived in ``partial``; an empty body too.
@@ -39,12 +40,13 @@ from typing import TYPE_CHECKING
 from . import verdicts
 from .accumulate import Accumulator
 from .bodies import ContentDecoder, Sniffer
-from .chunks import ChatCompletion, ModelList
+from .chunks import ChatCompletion
 from .context import NO_CONTEXT, Context
-from .dialects import openai
+from .dialects.opchatgpts import cut, new_token
+from .dialects.openai import chunk_of
+from .dialects.signals import EMPTY, BadEvent
 from .errors import (
     APIError,
-    ConfigurationError,
     DeltawireError,
     ReadError,
     StreamError,
@@ -54,13 +56,17 @@ from .errors import (
     UsageError,
 )
 from .events import Event, StreamEnded, StreamFailed
+from .kinds import kind_of, read_blocks, reader_for
 from .limits import DEFAULT_LIMITS, Limits
 from .sse import BlockSplitter, parse_block
 from .states import TRANSITIONS, State
 from .status import ErrorObject, request_id, status_error, stream_error
+from .stopping import StopWords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .dialects.signals import Signal
 
 
 # A member looked up on its Enum costs as much as reading a small event, before Python 3.12.
@@ -70,9 +76,11 @@ _IDLE, _SNIFFING, _EVENTS, _DOCUMENT, _ERROR_BODY, _UNEXPECTED, _DONE = State
 class Reply:
     """One reply, from its head to its verdict.
 
-    ``dialect`` is "openai" (a chat reply), or "models" (the reply to ``GET /models``). ``stream``
-    says what was asked for; the body is read as what it is. ``context`` tells errors where they
-    happened. Nothing that a peer sends raises; verbs out of turn raise `UsageError`.
+    ``dialect`` names the kind of reply, as in ``kinds.py``: "openai" or "opchatgpts" (a chat reply),
+    "models" (the reply to ``GET /models``), "session" or "page" (of a `Site`). ``stream`` says what was
+    asked for; the body is read as what it is. ``context`` tells errors where they happened. ``stop``:
+    where an Opchatgpts reply ends (`StopWords`), as such sites know no stop words. Nothing that a peer
+    sends raises; verbs out of turn raise `UsageError`.
     """
 
     def __init__(
@@ -82,9 +90,9 @@ class Reply:
         stream: bool = True,
         limits: Limits | None = None,
         context: Context | None = None,
+        stop: str | Sequence[str] | None = None,
     ) -> None:
-        if dialect not in ("openai", "models"):
-            raise ConfigurationError(f"unknown dialect {dialect!r}: use 'openai' or 'models'")
+        self._kind = kind_of(dialect)
         self.dialect = dialect
         self.stream = stream
         self.context = context or NO_CONTEXT
@@ -96,7 +104,8 @@ class Reply:
         self._state = _IDLE
         self._splitter = BlockSplitter(self._limits, at_start=False)
         self._accumulator = Accumulator(extras=False)
-        self._dialect = openai.OpenAIEvents(self._accumulator)
+        self._stop = None if stop is None else StopWords(stop)
+        self._reader = reader_for(self._kind, self._accumulator, self._stop)
         self._sniffer = Sniffer(b"")
         self._decoder: ContentDecoder | None = None
         self._body = bytearray()
@@ -123,6 +132,11 @@ class Reply:
     def contents(self) -> int:
         """How many chunks with content have come. It alone ends retrying and re-arms deadlines."""
         return self._accumulator.contents
+
+    @property
+    def new_token(self) -> str | None:
+        """The nonce that an Opchatgpts reply says to go on with, or None."""
+        return new_token(self._accumulator.last) if self.dialect == "opchatgpts" else None
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[Event]:
         """The head has come: its status, and its header fields as h11 and httpcore give them.
@@ -160,7 +174,7 @@ class Reply:
                 if payload is None:
                     return self._read_events(data)
                 events: list[Event] = []
-                signal = self._dialect.read((payload,), events)
+                signal = self._reader.read((payload,), events)
                 return events if signal is None else events + self._conclude(signal)
         self._check("receive")
         if self._state is _DONE or not data:
@@ -228,35 +242,21 @@ class Reply:
     def _read_events(self, data: bytes) -> list[Event]:
         plain, blocks = self._splitter.receive(data)
         events: list[Event] = []
-        signal = self._dialect.read(blocks, events) if plain else self._read_blocks(blocks, events)
+        signal = self._reader.read(blocks, events) if plain else read_blocks(self._reader, blocks, events)
         if signal is not None:
             events += self._conclude(signal)
         elif (over := self._splitter.error) is not None:
             events += self._too_large(f"a {over.limit_name} of the event stream", over.limit_name, over.limit)
         return events
 
-    def _read_blocks(self, blocks: list[bytes], events: list[Event]) -> openai.Signal | None:
-        # Runs of events are read in one go; of all names only "error" makes a difference.
-        run: list[bytes] = []
-        for block in blocks:
-            name, data, _, _ = parse_block(block)
-            if data is None:
-                continue
-            if name != b"error":
-                run.append(data)
-                continue
-            signal = self._dialect.read(run, events) or self._dialect.read((data,), events, name)
-            if signal is not None:
-                return signal
-            run.clear()
-        return self._dialect.read(run, events)
-
-    def _conclude(self, signal: openai.Signal) -> list[Event]:
+    def _conclude(self, signal: Signal) -> list[Event]:
         """What an event said beside chunks: the end, or an error."""
-        if isinstance(signal, openai.BadEvent):
+        if isinstance(signal, BadEvent):
             return self._fail(verdicts.malformed(signal.what, self.context, self._where(), signal.data))
         if isinstance(signal, ErrorObject):
             return self._fail(stream_error(signal, self.headers, self.context))
+        if signal == EMPTY:
+            return self._fail(verdicts.empty(self._where()))
         return self._ended()
 
     def _sniff(self, data: bytes) -> list[Event]:
@@ -264,6 +264,7 @@ class Reply:
         if decided is None:
             return []
         seen = self._sniffer.seen
+        decided = self._kind.reads(decided)
         if decided == "events":
             self._state = _EVENTS
             self._plain_events = self._decoder is None
@@ -276,7 +277,7 @@ class Reply:
 
     def _read_document(self, data: bytes) -> list[Event]:
         if len(self._body) + len(data) > self._limits.document:
-            return self._too_large("the JSON document", "document", self._limits.document)
+            return self._too_large("the document", "document", self._limits.document)
         self._body += data
         return []
 
@@ -305,8 +306,7 @@ class Reply:
         if self._state is _DOCUMENT:
             return self._finish_document(error)
         if self._state is _UNEXPECTED:
-            what = "the reply is neither JSON nor an event stream"
-            return self._fail(self._unexpected(what, bytes(self._body)), error)
+            return self._fail(self._unexpected(self._kind.neither, bytes(self._body)), error)
         events: list[Event] = []
         if self._state is _EVENTS:
             events += self._read_pending()
@@ -324,8 +324,8 @@ class Reply:
         if data is None:
             return []
         events: list[Event] = []
-        signal = self._dialect.read((data,), events, name)
-        if signal is not None and not isinstance(signal, openai.BadEvent):
+        signal = self._reader.read((data,), events, name)
+        if signal is not None and not isinstance(signal, BadEvent):
             events += self._conclude(signal)
         return events
 
@@ -333,25 +333,28 @@ class Reply:
         body = bytes(self._body)
         self._body.clear()
         try:
-            whole = openai.read_completion(body) if self.dialect == "openai" else openai.read_models(body)
-            found = openai.error_in_document(body) if b'"error"' in body or whole is None else None
+            whole = self._kind.document(body)
         except ValueError as problem:
             return self._truncated(error, f"the JSON document is cut off or broken ({problem})", body)
-        if found is not None:
-            return self._fail(stream_error(found, self.headers, self.context))
-        if isinstance(whole, ModelList):
+        if whole is None:
+            if error is not None and self._kind.is_page:
+                return self._truncated(error)
+            return self._fail(self._unexpected(self._kind.other, body))
+        if isinstance(whole, (ErrorObject, str)):
+            return self._conclude(whole)
+        if not isinstance(whole, ChatCompletion):
             self._end()
             return [whole, StreamEnded(True)]
-        if whole is None:
-            return self._fail(self._unexpected("the reply is JSON, but holds nothing that was asked for", body))
-        chunk = openai.chunk_of(whole)
+        if self._stop is not None:
+            cut(whole, self._stop)
+        chunk = chunk_of(whole)
         self._accumulator.add(chunk)
         self._end()
         return [chunk, StreamEnded(self._accumulator.finished, whole)]
 
     def _ended(self) -> list[Event]:
         events: list[Event] = []
-        self._dialect.flush(events)
+        self._reader.flush(events)
         self._end()
         events.append(StreamEnded(self._accumulator.finished))
         return events
@@ -365,7 +368,7 @@ class Reply:
 
     def _fail(self, error: DeltawireError, cause: Exception | None = None) -> list[Event]:
         events: list[Event] = []
-        self._dialect.flush(events)
+        self._reader.flush(events)
         self._end()
         if cause is not None:
             error.__cause__ = cause

@@ -6,19 +6,18 @@ section 5.5 has the rules for field values, section 5.6.2 for names; RFC 9112 se
 
 from __future__ import annotations
 
-import math
-import operator
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .encoding import encode_body
 from .errors import ConfigurationError
+from .messages import as_messages
 from .urls import URL, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 # OpenAI's API reference, "Create chat completion". Anything else goes through `extra_body`.
 PARAMETERS = frozenset({
@@ -32,8 +31,6 @@ PARAMETERS = frozenset({
 
 # Never shown, whoever prints a request.
 _SECRET_FIELDS = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie"})
-
-_MAX_DEPTH = 64
 
 # These say where a body ends: set by the builder, who knows the body, and by nobody else.
 _FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
@@ -52,6 +49,9 @@ class HTTPRequest(msgspec.Struct, frozen=True):
     body: bytes = b""
     hidden: frozenset[bytes] = frozenset()
     """Names of fields whose values are never shown, besides those that hold secrets in any request."""
+    impersonate: str = ""
+    """The browser to pass for, such as "chrome" or "safari"; "" leaves that to the transport. Transports that can't
+    do it refuse the request."""
 
     @property
     def parts(self) -> URL:
@@ -60,12 +60,13 @@ class HTTPRequest(msgspec.Struct, frozen=True):
 
     def to(self, url: str) -> HTTPRequest:
         """The same request, sent to another URL of the same origin."""
-        return HTTPRequest(self.method, url, self.headers, self.body, self.hidden)
+        return msgspec.structs.replace(self, url=url)
 
     def __repr__(self) -> str:
         secret = _SECRET_FIELDS | self.hidden
         shown = [(name, b"***" if name in secret else value) for name, value in self.headers]
-        return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes)"
+        more = f", impersonate={self.impersonate!r}" if self.impersonate else ""
+        return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes{more})"
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,25 +93,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
-        body: dict[str, Any] = {"messages": _messages(self.messages), "model": self.model}
+        body: dict[str, Any] = {"messages": as_messages(self.messages), "model": self.model}
         if self.stream is not None:
             body["stream"] = self.stream
-        for name, value in self.params.items():
-            if value is not None:
-                _check(value, name)
-                body[name] = value
-        for name, value in (self.extra_body or {}).items():
-            _check(value, name)
-            body[name] = value
-        try:
-            return _encode(body)
-        except UnicodeEncodeError as error:
-            raise ConfigurationError(
-                "the request holds a lone surrogate, which UTF-8 can't say "
-                f"(at {error.object[max(error.start - 10, 0) : error.start]!a}...): replace it"
-            ) from None
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise ConfigurationError(f"the request can't be said in JSON: {error}") from None
+        return encode_body(body, self.params, self.extra_body)
 
 
 def _unknown(name: str) -> str:
@@ -122,67 +108,6 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, PARAMETERS | {"messages", "model", "stream"}, 1)
     mean = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown parameter {name!r}{mean} (what only some servers know goes into extra_body={{{name!r}: ...}})"
-
-
-def _messages(messages: Any) -> list[Any]:
-    if isinstance(messages, str):
-        return [{"role": "user", "content": messages}]
-    if isinstance(messages, (dict, bytes)) or not hasattr(messages, "__iter__"):
-        raise ConfigurationError(f"messages must be a list of messages or a str, not {type(messages).__name__}")
-    listed = messages if type(messages) is list else list(messages)
-    if not _are_texts(listed):
-        for message in listed:
-            if isinstance(message, str):
-                raise ConfigurationError("messages must hold dicts such as {'role': 'user', 'content': ...}, not str")
-            _check(message, "messages")
-    return listed
-
-
-_content = operator.itemgetter("content")
-
-
-def _are_texts(messages: list[Any]) -> bool:
-    """Whether all contents are texts, as in nearly all lists; told at the speed of C."""
-    try:
-        "".join(map(_content, messages))
-    except (TypeError, LookupError):
-        return False
-    return True
-
-
-def _check(value: Any, name: str, depth: int = 0) -> None:
-    """Refuse what msgspec would send as something else, without a word: bytes as base64, NaN as null."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        raise ConfigurationError(f"{name} holds bytes, which JSON can't say: decode them, or encode them as base64")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigurationError(f"{name} must hold finite numbers only, not {value}")
-    inside: Iterable[Any] = ()
-    if isinstance(value, (list, tuple)):
-        inside = value
-    elif isinstance(value, msgspec.Struct):
-        inside = msgspec.structs.astuple(value)
-    elif isinstance(value, Mapping):
-        inside = value.values()
-    # What is nested deeper than any API allows may be nested without end; encoding will tell.
-    if depth < _MAX_DEPTH:
-        for each in inside:
-            if type(each) is not str:
-                _check(each, name, depth + 1)
-
-
-def _plain(value: Any) -> Any:
-    """Objects of other libraries: pydantic's (such as the OpenAI SDK's own messages), mappings, iterables."""
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        return dump(mode="json", exclude_unset=True)
-    if hasattr(value, "keys") and hasattr(value, "__getitem__"):
-        return {key: value[key] for key in value.keys()}  # noqa: SIM118 - a mapping by its methods only
-    if hasattr(value, "__iter__"):
-        return list(value)
-    raise TypeError(f"objects of type {type(value).__name__} have no JSON form")
-
-
-_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 def field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:

@@ -55,6 +55,11 @@ _ADVICE: dict[int, str] = {
     422: "A value in the request is not valid: see the server's words.",
     429: "Slow down, or check the account's quota.",
 }
+# WordPress' REST API, which knows no keys: the refusals of a nonce, and what else its codes say better than the status.
+NONCE_CODES = frozenset({"rest_cookie_invalid_nonce", "rest_forbidden", "rest_not_logged_in"})
+_ADVICE_BY_CODE: dict[str, str] = dict.fromkeys(NONCE_CODES, "The site wants a nonce, or a newer one: fetch it.") | {
+    "rest_no_route": "The site has no such route: check its URL and path, and that AI Engine is there.",
+}
 _SERVER_ADVICE = "The fault is the server's or a gateway's: try again later."
 
 # `type` and `code` of errors in a stream, which has sent its status long ago. From OpenAI's "Error
@@ -284,23 +289,32 @@ def _build(
     if status is not None:
         cls = _CLASSES.get(status, InternalServerError if status >= 500 else APIStatusError)
         advice = advice or (_SERVER_ADVICE if status >= 500 else "")
+    by_code = _ADVICE_BY_CODE.get(error.code, "") if isinstance(error.code, str) else ""
+    if by_code:
+        advice = by_code
+    elif status == 403 and isinstance(error.body, dict) and error.body.get("success") is False:
+        advice = "The site refuses this message: see its words."
     details: dict[str, Any] = {}
     if status is not None and 300 <= status <= 399:
         cls = RedirectError
         target = header(headers, b"location")
         details["location"] = None if target is None else context.redact(target.decode("latin-1"))
         advice = "It was not followed: use the final address as base_url."
-    if status == 401 and not context.key_given:
+    if status == 401 and not context.key_given and not by_code:
         cls = MissingAuthError
         advice = "No API key was given: pass api_key=, or set OPENAI_API_KEY."
-    elif status == 401 and context.proxy:
+    elif status == 401 and context.proxy and not by_code:
         # tinyproxy answers a wrong password so, instead of 407.
         advice += " Or it's the proxy's password."
     identity = request_id(headers)
     wait = retry_after(headers)
     if wait is not None and wait > 0:
         advice += f" The server asks to wait {wait:g} s."
-    words = context.excerpt(error.message)
+    plain = error.message
+    if isinstance(error.body, dict) and plain.lstrip().startswith("<"):
+        # WordPress puts markup into its JSON. A secret may stand in it as it is, or in character references.
+        plain = " ".join(_without_markup(context.redact(plain)).split())
+    words = context.excerpt(plain)
     if details.get("location"):
         words = f"redirected to {details['location']}" + (f": {words}" if words else "")
     message = what + context.where(f"request id {identity}" if identity else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .errors import (
     DeltawireError,
+    EmptyReplyError,
     LimitExceededError,
     MalformedEventError,
     ReadError,
@@ -43,6 +44,14 @@ def unexpected(what: str, context: Context, where: str, body: bytes) -> Unexpect
     shown = context.excerpt(body, FIRST_BYTES, more="")
     return UnexpectedReplyError(
         f"{what}{where}: check the base URL, and what stands between. It begins {shown[:500]!r}", body=shown.encode()
+    )
+
+
+def empty(where: str) -> EmptyReplyError:
+    """A reply that ended in good order, and said nothing."""
+    return EmptyReplyError(
+        f"the reply is empty{where}: the site says that all went well, and hides why its model said nothing (it "
+        "failed, or the chat is too long for it); try again, or send less"
     )
 
 

@@ -18,6 +18,7 @@ from deltawire.protocol import (
     Limits,
     ModelList,
     Reply,
+    SessionStarted,
     StreamEnded,
     StreamFailed,
 )
@@ -97,10 +98,11 @@ def read(
     limits: Limits | None = None,
     context: Context | None = None,
     dialect: str = "openai",
+    stop: str | list[str] | None = None,
     fail: Exception | None = None,
 ) -> list[Event]:
     """All events of one reply, whose verdict must be one, and the last."""
-    reply = Reply(dialect, limits=limits, context=context)
+    reply = Reply(dialect, limits=limits, context=context, stop=stop)
     events = reply.start(status, SSE if headers is None else headers)
     for part in [parts] if isinstance(parts, bytes) else parts:
         events += reply.receive(part)
@@ -137,6 +139,8 @@ def said(event: Event) -> tuple[object, ...]:
     not equal to itself.)"""
     if isinstance(event, (ChatCompletionChunk, ModelList)):
         return type(event).__name__, repr(event.to_dict())
+    if isinstance(event, SessionStarted):
+        return "session", event.session_id, event.nonce
     if isinstance(event, StreamEnded):
         return "ended", event.finished, repr(event.completion and event.completion.to_dict())
     error = event.error

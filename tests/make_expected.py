@@ -1,4 +1,5 @@
-"""Derives tests/data/expected.json (recording name -> results) with the oracle, `whole_reader`.
+"""Derives tests/data/expected.json (recording name -> results) with the oracle, `whole_reader`, and
+tests/data/expected-ai-engine.json with `site_reader`.
 
 Run `python tests/make_expected.py` after a change of the oracle or of the recordings, and look at the diff.
 """
@@ -9,11 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import site_reader
 import whole_reader
 
 DATA = Path(__file__).resolve().parent / "data"
 RECORDINGS = DATA / "recordings"
 EXPECTED = DATA / "expected.json"
+SITE_RECORDINGS = DATA / "ai-engine"
+SITE_EXPECTED = DATA / "expected-ai-engine.json"
 
 
 def is_chat(request: bytes) -> bool:
@@ -35,10 +39,23 @@ def derive() -> dict[str, list[dict[str, Any]]]:
     return {name: whole_reader.read_recording(response(name)) for name in chat_recordings()}
 
 
-def rendered() -> str:
-    return json.dumps(derive(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+def site_recordings() -> list[str]:
+    return sorted(path.name.removesuffix(".response") for path in SITE_RECORDINGS.glob("*.response"))
+
+
+def site_response(name: str) -> bytes:
+    return (SITE_RECORDINGS / f"{name}.response").read_bytes()
+
+
+def derive_sites() -> dict[str, dict[str, Any]]:
+    return {name: site_reader.read_recording(site_response(name)) for name in site_recordings()}
+
+
+def rendered(derived: object) -> str:
+    return json.dumps(derived, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    EXPECTED.write_text(rendered(), encoding="utf-8", newline="\n")
-    print(f"{EXPECTED.name}: {len(chat_recordings())} recordings, {EXPECTED.stat().st_size} bytes")
+    for path, derived in ((EXPECTED, derive()), (SITE_EXPECTED, derive_sites())):
+        path.write_text(rendered(derived), encoding="utf-8", newline="\n")
+        print(f"{path.name}: {len(derived)} recordings, {path.stat().st_size} bytes")

@@ -35,10 +35,14 @@ PROTOCOL_LIBRARIES = {"msgspec"}
 TRANSPORT_LIBRARIES = {"httpcore", "anyio"}
 EXCEPTIONS: dict[str, set[str]] = {
     "protocol/http1.py": {"h11"},
+    "transports/_curl.py": {"curl_cffi"},
+    "transports/_curl_request.py": {"certifi", "curl_cffi", "msgspec", "ssl"},
+    "transports/_curl_words.py": {"curl_cffi", "ssl"},
     "transports/_lifetime.py": {"asyncio"},
     "transports/_network.py": {"msgspec"},
     "transports/_options.py": {"msgspec"},
     "transports/_tls.py": {"ssl"},
+    "transports/impersonate.py": {"curl_cffi"},
     # The stream layer: the code that waits, and what it waits on.
     "transports/streams/blocking.py": {"selectors", "socket"},
     "transports/streams/layers.py": {"selectors", "socket", "ssl"},
@@ -278,9 +282,9 @@ def test_names_that_must_hold() -> None:
     # DESIGN.md, "Names that must hold": tests outside the repository use these.
     assert list(inspect.signature(deltawire.protocol.SSEDecoder).parameters) == ["limits"]
     reply = inspect.signature(deltawire.protocol.Reply).parameters
-    assert list(reply) == ["dialect", "stream", "limits", "context"]
+    assert list(reply) == ["dialect", "stream", "limits", "context", "stop"]
     assert (reply["dialect"].default, reply["stream"].default) == ("openai", True)
-    assert all(reply[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("stream", "limits", "context"))
+    assert all(reply[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("stream", "limits", "context", "stop"))
     assert list(inspect.signature(deltawire.protocol.accumulate).parameters) == ["chunks"]
     timeout = deltawire.protocol.Timeout()
     assert (timeout.connect, timeout.first_content, timeout.idle, timeout.total) == (10, 600, 120, None)

@@ -75,10 +75,12 @@ def exchanges(parts: Iterable[bytes]) -> list[Exchange]:
     return found
 
 
-def fed(exchange: Exchange, recut: Callable[[bytes], list[bytes]] | None = None) -> list[Event]:
+def fed(
+    exchange: Exchange, recut: Callable[[bytes], list[bytes]] | None = None, dialect: str = "openai"
+) -> list[Event]:
     """The events of one exchange, its body as h11 gave it or cut anew."""
     status, headers, body, whole = exchange
-    reply = Reply()
+    reply = Reply(dialect)
     events = reply.start(status, headers)
     for part in body if recut is None else recut(b"".join(body)):
         events += reply.receive(part)

@@ -14,8 +14,18 @@ if TYPE_CHECKING:
 
     from .httpcore_async import AsyncHTTPCoreTransport
     from .httpcore_sync import HTTPCoreTransport
+    from .impersonate import AsyncImpersonateTransport, ImpersonateTransport
 
-__all__ = ["AsyncExchange", "AsyncHTTPCoreTransport", "AsyncTransport", "Exchange", "HTTPCoreTransport", "Transport"]
+__all__ = [
+    "AsyncExchange",
+    "AsyncHTTPCoreTransport",
+    "AsyncImpersonateTransport",
+    "AsyncTransport",
+    "Exchange",
+    "HTTPCoreTransport",
+    "ImpersonateTransport",
+    "Transport",
+]
 
 
 class Exchange(Protocol):
@@ -79,4 +89,8 @@ def __getattr__(name: str) -> Any:
         from .httpcore_async import AsyncHTTPCoreTransport
 
         return AsyncHTTPCoreTransport
+    if name in ("AsyncImpersonateTransport", "ImpersonateTransport"):
+        from . import impersonate
+
+        return getattr(impersonate, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -79,6 +79,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return context
 
 
+def refuse_impersonation(request: HTTPRequest) -> None:
+    """For transports that have one TLS of their own. Raises `ConfigurationError`."""
+    if request.impersonate:
+        raise ConfigurationError(
+            f"impersonate={request.impersonate!r} needs the impersonating transport: pip install "
+            "'deltawire[impersonate]', and pass transport=ImpersonateTransport() (AsyncImpersonateTransport() to "
+            "AsyncClient), of deltawire.transports"
+        )
+
+
 class Body:
     """A request's body, for httpcore: an iterable that is no async generator, which a connection that breaks
     while the body is written would leave unfinished (trio warns of that)."""

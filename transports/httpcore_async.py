@@ -16,7 +16,17 @@ from deltawire.protocol import UsageError
 from ._errors import PEER_ERRORS, exchange_error
 from ._lifetime import Runner, running_loop
 from ._network import AsyncPool
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, Progress, core_request, is_sound, time_left
+from ._options import (
+    DRAIN_BYTES,
+    DRAIN_SECONDS,
+    MAX_POOLS,
+    Options,
+    Progress,
+    core_request,
+    is_sound,
+    refuse_impersonation,
+    time_left,
+)
 from .streams.layers import Expired
 
 if TYPE_CHECKING:
@@ -85,7 +95,9 @@ class AsyncHTTPCoreTransport:
     def open(
         self, request: HTTPRequest, reply: Reply, deadlines: Deadlines, *, proxy: Proxy | None = None
     ) -> AsyncHTTPCoreExchange:
-        """An exchange for the request; raises `UsageError` when the transport is closed."""
+        """An exchange for the request; raises `UsageError` when the transport is closed, `ConfigurationError` for a
+        request that is to pass for a browser's."""
+        refuse_impersonation(request)
         if self._closed:
             raise UsageError("the client is closed: make a new one")
         return AsyncHTTPCoreExchange(self, request, reply, deadlines, proxy)

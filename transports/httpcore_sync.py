@@ -14,7 +14,16 @@ from deltawire.protocol import UsageError
 
 from ._errors import PEER_ERRORS, exchange_error
 from ._network import SyncPool
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, MAX_POOLS, Options, Progress, core_request, is_sound
+from ._options import (
+    DRAIN_BYTES,
+    DRAIN_SECONDS,
+    MAX_POOLS,
+    Options,
+    Progress,
+    core_request,
+    is_sound,
+    refuse_impersonation,
+)
 from .streams.layers import Expired
 
 if TYPE_CHECKING:
@@ -72,7 +81,9 @@ class HTTPCoreTransport:
     def open(
         self, request: HTTPRequest, reply: Reply, deadlines: Deadlines, *, proxy: Proxy | None = None
     ) -> HTTPCoreExchange:
-        """An exchange for the request; raises `UsageError` when the transport is closed."""
+        """An exchange for the request; raises `UsageError` when the transport is closed, `ConfigurationError` for a
+        request that is to pass for a browser's."""
+        refuse_impersonation(request)
         return HTTPCoreExchange(self, self._pool(proxy), request, reply, deadlines, proxy)
 
     def connections(self) -> tuple[int, int]:

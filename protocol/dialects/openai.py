@@ -6,7 +6,7 @@ what real servers send instead.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -24,32 +24,20 @@ from ..chunks import (
     one_reasoning,
 )
 from ..lenient import HalfJoiner, build
-from ..objects import keep_whole_payload
+from ..objects import keep_whole_payload, same_origin
 from ..status import ErrorObject, error_object
+from .signals import DONE, BadEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..accumulate import Accumulator
     from ..chunks import Choice
+    from .signals import Signal
 
 _decode_chunk = msgspec.json.Decoder(ChatCompletionChunk).decode
 _decode_completion = msgspec.json.Decoder(ChatCompletion).decode
 _decode_models = msgspec.json.Decoder(ModelList).decode
-
-DONE: Literal["[DONE]"] = "[DONE]"
-
-
-class BadEvent(msgspec.Struct, frozen=True):
-    """An event that can't be read."""
-
-    data: bytes
-    what: str
-    """What is wrong with it."""
-
-
-Signal = ErrorObject | BadEvent | Literal["[DONE]"]
-"""What an event may say beside a chunk: an error, or the end."""
 
 _CHUNK = "chat.completion.chunk"
 
@@ -217,7 +205,7 @@ def chunk_of(whole: ChatCompletion) -> ChatCompletionChunk:
         usage=whole.usage,
         choices=[_chunk_choice(choice) for choice in whole.choices],
     )
-    _same_origin(whole, chunk)
+    same_origin(whole, chunk)
     return chunk
 
 
@@ -228,7 +216,7 @@ def _chunk_choice(choice: Choice) -> ChunkChoice:
         calls = []
         for position, call in enumerate(message.tool_calls):
             fragment = ToolCallDelta(index=position, id=call.id, type=call.type, function=call.function)
-            _same_origin(call, fragment)
+            same_origin(call, fragment)
             calls.append(fragment)
     delta = Delta(
         role=message.role,
@@ -240,17 +228,10 @@ def _chunk_choice(choice: Choice) -> ChunkChoice:
         reasoning_content=message.reasoning_content,
         reasoning=message.reasoning,
     )
-    _same_origin(message, delta)
+    same_origin(message, delta)
     new = ChunkChoice(index=choice.index, delta=delta, finish_reason=choice.finish_reason, logprobs=choice.logprobs)
-    _same_origin(choice, new)
+    same_origin(choice, new)
     return new
-
-
-def _same_origin(old: Any, new: Any) -> None:
-    # Vendor fields are looked up where the old object stood, and are those that it did not declare.
-    raw = getattr(old, "_raw", None)
-    if raw is not None:
-        new._raw = (raw, old._path, type(old)) if isinstance(raw, bytes) else raw
 
 
 def read_models(body: bytes) -> ModelList | None:

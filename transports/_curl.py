@@ -1,0 +1,155 @@
+"""libcurl as far as a transport needs it: one request after the other on one connection, which looks like a browser's.
+
+A `Line` is a multi handle of libcurl. That owns the connection (and what goes with it: the TLS session, the names that
+were looked up), and drives it without blocking; the request itself is an easy handle, added for as long as it takes.
+Nothing here waits but `Line.wait`, which another thread may interrupt.
+
+This module and those that are built on it import curl_cffi: they are loaded on first use only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from curl_cffi import BrowserType, Curl, CurlECode, CurlError, CurlInfo, CurlOpt, ffi, lib
+from curl_cffi.requests.impersonate import REAL_TARGET_MAP
+
+from deltawire.protocol import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Options = Sequence[tuple[CurlOpt, Any]]
+
+# What a callback returns to end the transfer: another number than that of the bytes it was given.
+END = 0xFFFFFFFF
+
+# Milliseconds: for libcurl, whose timer is a C int. Whoever waits longer waits again.
+_LONGEST_WAIT = 60_000
+
+
+def profiles() -> list[str]:
+    """The names that ``impersonate=`` takes: browsers ("chrome" is the newest one known), and versions of them."""
+    return sorted({*REAL_TARGET_MAP, *(each.value for each in BrowserType)})
+
+
+def profile(name: str) -> str:
+    """The profile's name as libcurl knows it. Raises `ConfigurationError` for one that does not exist."""
+    real = REAL_TARGET_MAP.get(name, name) if isinstance(name, str) else ""
+    # With a NUL in it, libcurl would see another name.
+    if real and "\0" not in real:
+        curl = Curl()
+        try:
+            if curl.impersonate(real) == 0:
+                return real
+        finally:
+            curl.close()
+    # Only on the way to an error: it takes a while to load.
+    import difflib
+
+    near = difflib.get_close_matches(str(name).lower(), profiles(), 3)
+    mean = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ConfigurationError(
+        f"impersonate={name!r} is no browser that curl_cffi knows: {mean}deltawire.transports.impersonate.profiles() "
+        "lists them, 'chrome' is the newest Chrome among them"
+    )
+
+
+class Line:
+    """A connection to be: takes one request after the other. For one thread at a time, but for `wake`."""
+
+    def __init__(self) -> None:
+        # Kept, as modules lose their names when the interpreter ends.
+        self._lib = lib
+        self._multi = lib.curl_multi_init()
+        self._count = ffi.new("int *")
+        self._easy: Curl | None = None
+        self.idle_since = 0.0
+
+    def begin(self, profile: str, options: Options, head: Callable[[bytes], int], data: Callable[[bytes], int]) -> None:
+        """Take a request on. The callbacks get the lines of heads and the pieces of the body, from within `perform`;
+        they return how many bytes that were, or `END`."""
+        self._easy = easy = Curl()
+        easy.impersonate(profile)
+        for option, value in (*options, (CurlOpt.HEADERFUNCTION, head), (CurlOpt.WRITEFUNCTION, data)):
+            _set(easy, option, value)
+        _check(lib.curl_multi_add_handle(self._multi, easy._curl))
+
+    def perform(self) -> int | None:
+        """Do what can be done without waiting: libcurl's code for the end of the request, or None before that. Raises
+        what a callback has raised."""
+        assert self._easy is not None
+        _check(lib.curl_multi_perform(self._multi, self._count))
+        message = lib.curl_multi_info_read(self._multi, self._count)
+        if message == ffi.NULL:
+            return None
+        raised = self._easy._get_callback_exception()
+        if raised is not None:
+            raise raised
+        return int(message.data.result)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there is something to do, or somebody calls `wake`; perhaps for less."""
+        wait = _LONGEST_WAIT if seconds * 1000 > _LONGEST_WAIT else math.ceil(max(seconds, 0) * 1000)
+        _check(lib.curl_multi_poll(self._multi, ffi.NULL, 0, wait, self._count))
+
+    def wake(self) -> None:
+        """End a `wait` of another thread, or the next one."""
+        self._lib.curl_multi_wakeup(self._multi)
+
+    def info(self, what: CurlInfo) -> int:
+        """A number that libcurl knows of the request; times are in microseconds, 0 for not yet."""
+        assert self._easy is not None
+        found: Any = self._easy.getinfo(what)
+        return int(found or 0)
+
+    def words(self) -> str:
+        """What libcurl says of the request's failure, or ""."""
+        assert self._easy is not None
+        said: bytes = ffi.string(self._easy._error_buffer)
+        return said.decode("utf-8", "replace")
+
+    def finish(self) -> bool:
+        """The request is over: whether there is a connection to take another one."""
+        stands = self.info(CurlInfo.ACTIVESOCKET) >= 0
+        self._end()
+        return stands
+
+    def close(self) -> None:
+        """Close the connection, at once. Idempotent."""
+        self._end()
+        multi, self._multi = self._multi, None
+        if multi is not None:
+            self._lib.curl_multi_cleanup(multi)
+
+    def _end(self) -> None:
+        easy, self._easy = self._easy, None
+        if easy is not None:
+            self._lib.curl_multi_remove_handle(self._multi, easy._curl)
+            easy.close()
+
+    def __del__(self) -> None:
+        # Idle ones go with the transport that keeps them.
+        self.close()
+
+
+def _set(easy: Curl, option: CurlOpt, value: Any) -> None:
+    code = 0
+    try:
+        easy.setopt(option, value)
+    except CurlError as error:
+        code = error.code
+    if code:
+        # curl_cffi's own words repeat the value, which may be a secret.
+        raise ConfigurationError(f"libcurl does not take this {option.name} (error {int(code)}): is it too long?")
+
+
+def _check(code: int) -> None:
+    """libcurl's own state is broken, or there is no memory: no peer's doing."""
+    if code:
+        said: bytes = ffi.string(lib.curl_multi_strerror(code))
+        raise OSError(f"libcurl: {said.decode('ascii', 'replace')}")
+
+
+__all__ = ["END", "CurlECode", "CurlInfo", "CurlOpt", "Line", "profile", "profiles"]

@@ -1,0 +1,193 @@
+"""What libcurl is told: a request, the way to its server, whom to trust.
+
+The browser's own fields (User-Agent, Accept-Language, sec-ch-ua...) go out in its order; a field of the request takes
+the place of its namesake, and those that a browser does not have come last. libcurl makes Host and Content-Length.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import certifi
+import msgspec
+from curl_cffi import CurlHttpVersion, CurlOpt
+
+from deltawire.protocol import ConfigurationError, Proxy
+from deltawire.protocol.proxy import proxy_fields
+from deltawire.protocol.request import field
+
+from ._tls import tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deltawire.protocol import HTTPRequest
+
+    from ._tls import Verify
+
+# libcurl makes these, or they follow from how it sends.
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+# libcurl would add these by itself: the first one to what it takes for a form, the second one to a long body.
+_UNWANTED = (b"content-type", b"expect")
+
+# No limit, where 0 means libcurl's own.
+_NEVER = 2**31 - 1
+
+# The codings that libcurl undoes, in the words of RFC 9110 section 8.4.1 and RFC 8878.
+CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity", b""})
+
+# Seconds from one probe of a silent connection to the next, as all our connections have them.
+_PROBES = ((CurlOpt.TCP_KEEPALIVE, 1), (CurlOpt.TCP_KEEPIDLE, 60), (CurlOpt.TCP_KEEPINTVL, 60))
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What is the same for all requests of a transport."""
+
+    options: Any
+    uds: str | None
+    local_address: str | None
+
+    @classmethod
+    def of(cls, verify: Verify, uds: str | os.PathLike[str] | None, local_address: str | None) -> Setup:
+        """Raises `ConfigurationError` for what libcurl can't do."""
+        path = None if uds is None else os.fspath(uds)
+        options = [*_PROBES, *_trust(verify)]
+        if path is not None:
+            options.append((CurlOpt.UNIX_SOCKET_PATH, _text(path, "uds")))
+        if local_address is not None:
+            # Never the name of an interface, which libcurl would take, too.
+            options.append((CurlOpt.INTERFACE, _text(f"host!{local_address}", "local_address")))
+        return cls(options, path, local_address)
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A request, ready to be sent."""
+
+    request: Any
+    proxy: Proxy | None
+    profile: str
+    options: Any
+    setup: Setup
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two requests must share to go out on one connection."""
+        return self.profile, self.proxy, self.request.parts.origin
+
+
+def prepared(request: HTTPRequest, proxy: Proxy | None, profile: str, setup: Setup) -> Prepared:
+    """Raises `ConfigurationError` for a request that can't be sent as it is."""
+    if setup.uds is not None and proxy is not None:
+        raise ConfigurationError("uds= names the socket to connect to: it can't be reached through a proxy")
+    return Prepared(request, proxy, profile, [*setup.options, *_request(request), *_way(proxy)], setup)
+
+
+def _request(request: HTTPRequest) -> Iterator[tuple[CurlOpt, Any]]:
+    url = request.parts
+    yield CurlOpt.URL, str(url).encode("ascii")
+    # The path is what was given: what ".." means is the server's business.
+    yield CurlOpt.PATH_AS_IS, 1
+    if url.scheme == "http":
+        # Else libcurl asks for h2c, which no browser does.
+        yield CurlOpt.HTTP_VERSION, CurlHttpVersion.V1_1
+    yield CurlOpt.HTTPHEADER, [_line(name, value) for name, value in _fields(request)]
+    # The header field stays the browser's own; what the server makes of it, libcurl undoes.
+    yield CurlOpt.ACCEPT_ENCODING, b""
+    if request.body or request.method == "POST":
+        yield CurlOpt.POSTFIELDSIZE_LARGE, len(request.body)
+        yield CurlOpt.POSTFIELDS, bytes(request.body)
+    if request.method != ("POST" if request.body else "GET"):
+        if not request.method.isalpha() or not request.method.isascii():
+            raise ConfigurationError(f"{request.method!r} is no method")
+        yield CurlOpt.CUSTOMREQUEST, request.method.encode("ascii")
+    # What libcurl does by signals, and joining its threads, is nothing for a library.
+    yield CurlOpt.NOSIGNAL, 1
+    yield CurlOpt.QUICK_EXIT, 1
+    # Deadlines are ours.
+    yield CurlOpt.CONNECTTIMEOUT_MS, _NEVER
+    yield CurlOpt.MAXAGE_CONN, _NEVER
+
+
+def _fields(request: HTTPRequest) -> Iterator[tuple[bytes, bytes | None]]:
+    """The fields for libcurl; without a value those that it is not to add."""
+    given = set()
+    for pair in request.headers:
+        name, value = field(*pair)
+        given.add(name)
+        if name in _FRAMING or (name == b"host" and value == request.parts.authority.encode("ascii")):
+            continue
+        # What we would say of ourselves: the browser has its own.
+        if (name == b"user-agent" and value.startswith(b"deltawire")) or (name, value) == (
+            b"accept-encoding",
+            b"identity",
+        ):
+            continue
+        yield name, value
+    for name in _UNWANTED:
+        if name not in given:
+            yield name, None
+
+
+def _line(name: bytes, value: bytes | None) -> bytes:
+    """A field as libcurl takes it: one that is empty ends in a semicolon, one that is not to be sent in a colon. Names
+    are written as browsers write them; in HTTP/2 libcurl makes them lower case."""
+    shown = name.title()
+    if value is None:
+        return shown + b":"
+    return shown + b": " + value if value else shown + b";"
+
+
+def _way(proxy: Proxy | None) -> Iterator[tuple[CurlOpt, Any]]:
+    # Both are given in any case: else libcurl would look into the environment.
+    yield CurlOpt.NOPROXY, b""
+    yield CurlOpt.PROXY, b"" if proxy is None else proxy.url.encode("ascii")
+    if proxy is None:
+        return
+    if proxy.speaks_socks:
+        if proxy.username is not None:
+            yield CurlOpt.PROXYUSERNAME, _text(proxy.username, "the proxy's user name")
+            yield CurlOpt.PROXYPASSWORD, _text(proxy.password or "", "the proxy's password")
+        return
+    # What is said to the proxy is no business of the server's, and the other way round.
+    yield CurlOpt.HEADEROPT, 1
+    yield CurlOpt.PROXYHEADER, [_line(*field(*pair)) for pair in proxy_fields(proxy)]
+    yield CurlOpt.SUPPRESS_CONNECT_HEADERS, 1
+
+
+def _trust(verify: Verify) -> list[tuple[CurlOpt, Any]]:
+    if isinstance(verify, ssl.SSLContext):
+        raise ConfigurationError(
+            "verify= can't be an ssl.SSLContext with impersonate, whose TLS is a browser's: pass the path of a file of "
+            "certificate authorities, True or False"
+        )
+    if verify is False:
+        off = (CurlOpt.SSL_VERIFYPEER, CurlOpt.SSL_VERIFYHOST, CurlOpt.PROXY_SSL_VERIFYPEER)
+        return [*_both(certifi.where(), None), *((option, 0) for option in (*off, CurlOpt.PROXY_SSL_VERIFYHOST))]
+    if verify is True:
+        # As for all our connections: the system's (or what SSL_CERT_FILE and SSL_CERT_DIR say), or else certifi's.
+        system = ssl.get_default_verify_paths()
+        return _both(system.cafile or certifi.where(), system.capath)
+    # For its errors: libcurl would tell only when it connects.
+    tls_context(verify, purpose="impersonate")
+    path = os.fspath(verify)
+    return _both(None, path) if os.path.isdir(path) else _both(path, None)
+
+
+def _both(file: str | None, folder: str | None) -> list[tuple[CurlOpt, Any]]:
+    """For servers, and for https:// proxies."""
+    found: list[tuple[CurlOpt, Any]] = []
+    if file is not None:
+        found += [(option, _text(file, "verify")) for option in (CurlOpt.CAINFO, CurlOpt.PROXY_CAINFO)]
+    if folder is not None:
+        found += [(option, _text(folder, "verify")) for option in (CurlOpt.CAPATH, CurlOpt.PROXY_CAPATH)]
+    return found
+
+
+def _text(value: str, name: str) -> bytes:
+    """For C, where a NUL ends a text."""
+    if "\0" in value:
+        raise ConfigurationError(f"{name} holds a NUL, which can't be said here")
+    return os.fsencode(value) if name in ("uds", "verify") else value.encode()
