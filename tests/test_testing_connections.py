@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from asking import CHAT, ask, exchange
@@ -146,11 +148,29 @@ def test_a_port_that_was_taken_meanwhile(server: ChatServer, monkeypatch: pytest
     def taken(*arguments: object) -> socket.socket:
         raise OSError("Address already in use")
 
-    monkeypatch.setattr("deltawire.testing._acceptor._bind", taken)
+    monkeypatch.setattr(socket.socket, "bind", taken)
     with pytest.raises(OSError, match="in use"), server.refuse_connections():
         pass
     with pytest.raises(ConnectionRefusedError):
         dial(server)
+
+
+def test_it_accepts_again_when_the_system_has_descriptors_again(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [OSError(errno.EMFILE, "Too many open files")]
+    accept = socket.socket.accept
+
+    def scarce(self: socket.socket) -> Any:
+        if errors:
+            raise errors.pop()
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    monkeypatch.setattr("deltawire.testing._acceptor._ACCEPT_AGAIN", 0.0)
+    assert ask(server)[0] == 200
+    assert "<ChatServer" in caplog.text
+    assert "cannot accept" in caplog.text
 
 
 # Waiting
