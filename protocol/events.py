@@ -6,6 +6,7 @@ import msgspec
 
 from .chunks import ChatCompletion, ChatCompletionChunk, ModelList
 from .errors import DeltawireError
+from .images import ImagesResponse
 
 
 class StreamEnded(msgspec.Struct, frozen=True):
@@ -33,6 +34,6 @@ class SessionStarted(msgspec.Struct, frozen=True):
     """What each request must carry (`Site.submit`); it lives 12 to 24 hours."""
 
 
-Event = ChatCompletionChunk | ModelList | SessionStarted | StreamEnded | StreamFailed
-"""What the verbs of `Reply` return lists of. (`ModelList` comes only with ``dialect="models"``, `SessionStarted` with
-"session" and "page".)"""
+Event = ChatCompletionChunk | ModelList | ImagesResponse | SessionStarted | StreamEnded | StreamFailed
+"""What the verbs of `Reply` return lists of. (`ModelList` comes only with ``dialect="models"``, `ImagesResponse` with
+"images", `SessionStarted` with "session" and "page".)"""

@@ -14,6 +14,7 @@ from .chunks import ChatCompletion, ModelList
 from .dialects import opchatgpts, openai
 from .errors import ConfigurationError
 from .events import SessionStarted
+from .images import ImagesResponse, read_images
 from .sse import parse_block
 from .status import ErrorObject
 from .stopping import StopWords
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
             """The reply has ended: append what was held back."""
 
 
-Document = ChatCompletion | ModelList | SessionStarted
+Document = ChatCompletion | ModelList | ImagesResponse | SessionStarted
 """What a whole document may be."""
 
 
@@ -84,6 +85,7 @@ KINDS = {
     "openai": Kind(_or_error(openai.read_completion), openai.OpenAIEvents),
     "opchatgpts": Kind(opchatgpts.read_document, opchatgpts.OpchatgptsEvents, opchatgpts.OpchatgptsEvents),
     "models": Kind(_or_error(openai.read_models)),
+    "images": Kind(_or_error(read_images)),
     "session": Kind(opchatgpts.read_session),
     "page": Kind(
         opchatgpts.read_page, other="the page holds no nonce (restNonce in a data-system attribute)", is_page=True

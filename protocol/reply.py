@@ -77,7 +77,7 @@ class Reply:
     """One reply, from its head to its verdict.
 
     ``dialect`` names the kind of reply, as in ``kinds.py``: "openai" or "opchatgpts" (a chat reply),
-    "models" (the reply to ``GET /models``), "session" or "page" (of a `Site`). ``stream`` says what was
+    "models" (the reply to ``GET /models``), "images", "session" or "page" (of a `Site`). ``stream`` says what was
     asked for; the body is read as what it is. ``context`` tells errors where they happened. ``stop``:
     where an Opchatgpts reply ends (`StopWords`), as such sites know no stop words. Nothing that a peer
     sends raises; verbs out of turn raise `UsageError`.
