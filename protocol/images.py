@@ -5,7 +5,6 @@ OpenAI's API reference, "Create image" and "The image generation response"; and 
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from ._json import NOT_TYPED, loads
 from .encoding import check, encode_body
 from .errors import ConfigurationError, UnexpectedReplyError
 from .lenient import build_with_extra
-from .media import decode_base64, media_type
+from .media import decode_base64, encode_base64, media_type
 from .objects import Object, keep_whole_payload
 from .request import check_parameters
 
@@ -88,8 +87,7 @@ class Image(Object):
             return self.url
         data = self.data
         kind = media_type(data) or ""
-        encoded = base64.b64encode(data).decode("ascii")
-        return f"data:{kind if kind.startswith('image/') else 'image/png'};base64,{encoded}"
+        return f"data:{kind if kind.startswith('image/') else 'image/png'};base64,{encode_base64(data)}"
 
 
 class ImageTokensDetails(Object):
