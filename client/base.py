@@ -18,7 +18,34 @@ if TYPE_CHECKING:
 
 
 class BaseClient:
-    """What both clients are: settings, and a transport that is made on first use."""
+    """What both clients are: settings, and transports that are made on first use.
+
+    All arguments are optional.
+
+    ``provider``: whom to ask: a class or an instance, the name of one in `deltawire.providers`, a `RetryProvider`;
+    without it the OpenAI dialect at ``base_url``. ``media_provider`` (also ``image_provider``): whom for images.
+    ``api_key``: or the environment's ``OPENAI_API_KEY`` (or what the provider names); a callable is asked anew for
+    each attempt; a mapping holds a key for each provider, by its name.
+    ``base_url`` (also ``api_base``): such as "http://localhost:8000/v1"; or ``OPENAI_BASE_URL``.
+    ``organization``, ``project``: or ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``.
+    ``proxies``: a proxy's URL (http, https, socks5, or socks5h, which looks names up at the proxy), or a mapping of
+    "http", "https", "all" to URLs (None: no proxy); without it the environment's ``HTTP_PROXY``,
+    ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+    ``trust_env=False``: the environment is not asked for anything.
+    ``timeout``: seconds, for the first content and between contents; or a `Timeout`.
+    ``max_retries``: extra attempts, before the first content only; or a `RetryPolicy`.
+    ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False.
+    ``http2``: offer HTTP/2 (needs ``deltawire[http2]``).
+    ``uds``: the path of a Unix domain socket to connect to, whatever host the base URL names; no proxy then.
+    ``local_address``: the IP address to connect from.
+    ``impersonate``: the browser whose TLS and headers requests are to show, such as "chrome" (needs
+    ``deltawire[impersonate]``).
+    ``ignore_working``: also ask providers that are marked as not working.
+    ``transport``: an object with the methods of `deltawire.transports.Transport` (`AsyncTransport`), or
+    a name, "httpcore" or "impersonate"; an object is not closed by the client, since it may serve others.
+
+    Raises `ConfigurationError` for what can't work.
+    """
 
     def __init__(
         self,
@@ -46,32 +73,6 @@ class BaseClient:
         ignore_working: bool = False,
         transport: Any = None,
     ) -> None:
-        """All arguments are optional.
-
-        ``provider``: whom to ask: a class or an instance, the name of one in `deltawire.providers`, a `RetryProvider`;
-        without it the OpenAI dialect at ``base_url``. ``media_provider`` (also ``image_provider``): whom for images.
-        ``api_key``: or the environment's ``OPENAI_API_KEY`` (or what the provider names); a callable is asked anew for
-        each attempt; a mapping holds a key for each provider, by its name.
-        ``base_url`` (also ``api_base``): such as "http://localhost:8000/v1"; or ``OPENAI_BASE_URL``.
-        ``organization``, ``project``: or ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``.
-        ``proxies``: a proxy's URL (http, https, socks5, or socks5h, which looks names up at the proxy), or a mapping of
-        "http", "https", "all" to URLs (None: no proxy); without it the environment's ``HTTP_PROXY``,
-        ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
-        ``trust_env=False``: the environment is not asked for anything.
-        ``timeout``: seconds, for the first content and between contents; or a `Timeout`.
-        ``max_retries``: extra attempts, before the first content only; or a `RetryPolicy`.
-        ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False.
-        ``http2``: offer HTTP/2 (needs ``deltawire[http2]``).
-        ``uds``: the path of a Unix domain socket to connect to, whatever host the base URL names; no proxy then.
-        ``local_address``: the IP address to connect from.
-        ``impersonate``: the browser whose TLS and headers requests are to show, such as "chrome" (needs
-        ``deltawire[impersonate]``).
-        ``ignore_working``: also ask providers that are marked as not working.
-        ``transport``: an object with the methods of `deltawire.transports.Transport` (`AsyncTransport`), or
-        a name, "httpcore" or "impersonate"; an object is not closed by the client, since it may serve others.
-
-        Raises `ConfigurationError` for what can't work.
-        """
         self._settings = make(
             provider=provider,
             media_provider=media_provider,

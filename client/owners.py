@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -45,7 +44,10 @@ class Owner(Generic[_T]):
         self._options = options
         self._make = make
         self._closed = False
-        self._lock = threading.Lock()
+        # Not at the head of the module: who imports the protocol alone should not load it.
+        from threading import Lock
+
+        self._lock = Lock()
         self._made: dict[Any, _T] = {}
         if given is None or isinstance(given, str):
             weakref.finalize(self, _close_all, self._made, close)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from deltawire.protocol import (
     ChatCompletionChunk,
     Context,
+    ImagesResponse,
     Limits,
     ModelList,
     Reply,
@@ -137,7 +138,7 @@ def text(events: Iterable[Event], index: int = 0) -> str:
 def said(event: Event) -> tuple[object, ...]:
     """An event in a form that compares, vendor fields and words of errors included. (As texts: NaN is
     not equal to itself.)"""
-    if isinstance(event, (ChatCompletionChunk, ModelList)):
+    if isinstance(event, (ChatCompletionChunk, ModelList, ImagesResponse)):
         return type(event).__name__, repr(event.to_dict())
     if isinstance(event, SessionStarted):
         return "session", event.session_id, event.nonce

@@ -9,7 +9,8 @@ import pytest
 from driving import HI, MODEL, Driver, free_port
 
 from deltawire import AsyncClient, Client, ConfigurationError, RetryPolicy, Timeout
-from deltawire.client import _Client
+from deltawire.asking import ASK_OPTIONS, CALL_OPTIONS, EXTRAS
+from deltawire.base import BaseClient
 from deltawire.parameters import CallOptions, ChatOptions, ChatParameters
 from deltawire.protocol import Endpoint, Proxy
 from deltawire.protocol.request import PARAMETERS
@@ -95,7 +96,7 @@ def test_the_proxy_of_the_environment_is_read_anew(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
-def test_api_base(client: type[_Client]) -> None:
+def test_api_base(client: type[BaseClient]) -> None:
     assert client(api_base=URL).base_url == URL
     assert client(api_base=URL, base_url=URL).base_url == URL
     with pytest.raises(ConfigurationError, match="two names"):
@@ -157,7 +158,7 @@ def test_what_cannot_work(client: Any, options: dict[str, Any]) -> None:
 
 def test_the_base_is_no_client() -> None:
     with pytest.raises(TypeError, match="AsyncClient"):
-        _Client()
+        BaseClient()
 
 
 def test_no_secret_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,13 +173,12 @@ def test_no_secret_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_parameters_are_those_of_the_protocol() -> None:
     assert set(ChatParameters.__annotations__) == PARAMETERS
-    assert set(ChatOptions.__annotations__) == PARAMETERS | set(CallOptions.__annotations__)
 
 
 def test_every_parameter_is_taken(driver: Driver, server: ChatServer) -> None:
-    from deltawire.client import _EXTRAS, _OPTIONS
-
-    assert {*_OPTIONS, *_EXTRAS} == set(CallOptions.__annotations__)
+    known = {*CALL_OPTIONS, *EXTRAS, *ASK_OPTIONS}
+    assert set(CallOptions.__annotations__) <= known
+    assert set(ChatOptions.__annotations__) - PARAMETERS == known
     values: dict[str, Any] = dict.fromkeys(PARAMETERS, "x") | {"n": 1, "stream_options": {"include_usage": True}}
     driver.ask({"base_url": server.url}, **values)
     assert server.requests[0].json() == {"messages": HI, "model": MODEL, **values}

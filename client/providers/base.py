@@ -84,9 +84,9 @@ class RaiseErrorMixin:
         told = isinstance(data, dict) and not data.get("choices") and bool({"detail", "message"} & data.keys())
         error = error_object(data, flat=failed or told)
         if failed and status is not None:
-            import msgspec
+            import json
 
-            raise status_error(status, (), msgspec.json.encode(data), where)
+            raise status_error(status, (), json.dumps(data).encode(), where)
         if error is not None:
             raise stream_error(error, (), where)
 
