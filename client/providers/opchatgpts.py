@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ConfigurationError, Site, chat_id_of, fold_system, render_history, with_prompt
@@ -116,7 +116,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
         options |= ask.extra_body or {}
         messages = _messages(self, ask)
-        chat_id = self.chat_id or chat_id_of(secrets.token_bytes(16))
+        chat_id = self.chat_id or chat_id_of(os.urandom(16))
         session = None
         if site.nonce_from is not None:
             fetch = site.page if site.nonce_from == "page" else site.start_session
