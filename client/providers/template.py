@@ -10,7 +10,7 @@ from deltawire.protocol import (
     ConfigurationError,
 )
 from deltawire.protocol.endpoint import BEARER, CHAT_PATH, IMAGES_PATH, MODELS_PATH, api_headers
-from deltawire.protocol.images import ImageRequest
+from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
 from deltawire.protocol.request import PARAMETERS
 
@@ -236,7 +236,7 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
     messages = ask.messages
     if ask.prompt is not None:
         messages = with_prompt(messages, ask.prompt)
-    if ask.media:
+    if ask.media is not None:
         messages = with_media(messages, read_media(ask.media))
     if not provider.supports_system_message:
         messages = fold_system(messages)
@@ -255,7 +255,7 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
 
 
 def _image_request(ask: Ask, model: str | None) -> ImageRequest:
-    params, extra_body = _sorted_out(ask, frozenset())
+    params, extra_body = _sorted_out(ask, IMAGE_PARAMETERS)
     return ImageRequest(
         prompt=last_user_text(ask.messages) if ask.prompt is None else ask.prompt,
         model=model,
@@ -268,10 +268,11 @@ def _image_request(ask: Ask, model: str | None) -> ImageRequest:
 
 def _sorted_out(ask: Ask, known: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The parameters that the API knows, and the others that the caller or the provider vouches for."""
+    vouched = EXTRA_PARAMETERS if ask.extra_parameters is None else ask.extra_parameters
     extra = {
         name: value
         for name, value in ask.params.items()
-        if name not in known and name in (ask.extra_parameters or EXTRA_PARAMETERS) and name not in PARAMETERS
+        if name not in known and name in vouched and not (name in EXTRA_PARAMETERS and name in PARAMETERS)
     }
     params = {name: value for name, value in ask.params.items() if name not in extra}
     # extra_body wins, and may say null.
