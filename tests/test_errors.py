@@ -101,7 +101,8 @@ MADE: list[DeltawireError] = [
     *(
         cls("words")
         for cls in (
-            DeltawireError, ConfigurationError, ProviderNotFoundError, ProviderNotWorkingError, UsageError, APIError, StreamError, TruncatedStreamError,
+            DeltawireError, ConfigurationError, ProviderNotFoundError, ProviderNotWorkingError,
+            UsageError, APIError, StreamError, TruncatedStreamError,
             EmptyReplyError, RetryNoProviderError,
         )
     ),
