@@ -35,7 +35,7 @@ _NO_TLS = (
 )
 
 # CURLproxycode (curl/curl.h): what it says of the reply code of RFC 1928 section 6.
-_SOCKS_REPLIES = {20: 1, 18: 2, 22: 3, 21: 4, 19: 5, 24: 6, 23: 7, 17: 8}
+_SOCKS_REPLIES = {20: 1, 23: 2, 22: 3, 21: 4, 19: 5, 24: 6, 18: 7, 17: 8}
 _NO_METHOD, _USER_REJECTED = 12, 33
 
 # What a proxy says when it has chosen how to authenticate (RFC 1928 section 3).
@@ -116,7 +116,7 @@ def _system_error(line: Line, said: str) -> OSError:
 
 
 def _no_tls(code: int, line: Line, prepared: Prepared, said: str) -> ConnectError:
-    error = ssl.SSLCertVerificationError(said) if code in _DISTRUST else ssl.SSLError(said)
+    error = ssl.SSLCertVerificationError(1, said) if code in _DISTRUST else OSError(said)
     proxy, url = prepared.proxy, prepared.request.parts
     with_proxy = proxy is not None and proxy.scheme == "https"
     if proxy is not None and with_proxy and line.info(CurlInfo.HTTP_CONNECTCODE) != 200:
