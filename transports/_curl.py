@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from curl_cffi import BrowserType, Curl, CurlECode, CurlError, CurlInfo, CurlOpt, ffi, lib
+from curl_cffi import BrowserType, Curl, CurlECode, CurlError, CurlInfo, CurlMOpt, CurlOpt, ffi, lib
 from curl_cffi.requests.impersonate import REAL_TARGET_MAP
 
 from deltawire.protocol import ConfigurationError
@@ -66,6 +66,8 @@ class Line:
         # Kept, as modules lose their names when the interpreter ends.
         self._lib = lib
         self._multi = lib.curl_multi_init()
+        # Else closing would wait for a name that is still being looked up, which takes ten seconds, or twenty.
+        _check(lib.curl_multi_setopt(self._multi, CurlMOpt.QUICK_EXIT, ffi.new("long *", 1)))
         self._count = ffi.new("int *")
         self._easy: Curl | None = None
         self.idle_since = 0.0

@@ -119,9 +119,8 @@ def _request(request: HTTPRequest) -> Iterator[tuple[CurlOpt, Any]]:
         if not request.method.isalpha() or not request.method.isascii():
             raise ConfigurationError(f"{request.method!r} is no method")
         yield CurlOpt.CUSTOMREQUEST, request.method.encode("ascii")
-    # What libcurl does by signals, and joining its threads, is nothing for a library.
+    # Signals are the program's.
     yield CurlOpt.NOSIGNAL, 1
-    yield CurlOpt.QUICK_EXIT, 1
     # Deadlines are ours.
     yield CurlOpt.CONNECTTIMEOUT_MS, _NEVER
     yield CurlOpt.MAXAGE_CONN, _NEVER
