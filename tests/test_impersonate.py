@@ -44,6 +44,9 @@ from driving import (
 )
 from faults import FAULTS, HEAD, LONG, QUICK, check, chunk, deadlines, each_fault, event, reply_for, request_for
 from faults import simple_request as simple
+from hypothesis import HealthCheck, settings
+from hypothesis import given as given_data
+from hypothesis.strategies import DataObject, binary, data, integers
 from test_http2 import HTTP2Server
 from ways import BY_NAME, PASSWORD, USER, WAYS, Way, assert_no_secret, assert_taken, laid, named
 
@@ -641,6 +644,45 @@ def test_fault(runs: Runs, short_route: Route, name: str, ca: str) -> None:
         assert "pa ss:w@rd" not in words
     assert text_of(good) == "Hello"
     assert isinstance(good[-1], StreamEnded)
+
+
+STREAM = HEAD + chunk(event("a")) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 2001OK\r\n\r\n",
+        b"HTTP/1.1 200;OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\rT3e\r\n",
+        b"HTTP/1.1 999 What\r\n\r\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"\r\n\r\n",
+    ],
+)
+def test_strange_heads(driver: Driver, server: ChatServer, head: bytes) -> None:
+    server.plan(Answer(raw=head + event("a")))
+    error = driver.stream(given(driver, server.url)).error
+    assert isinstance(error, DeltawireError)
+    assert not isinstance(error, UsageError)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given_data(data())
+def test_any_damage_is_told(server: ChatServer, drawn: DataObject) -> None:
+    """Wherever bytes of a reply are lost, doubled or others, there is one verdict, and nothing is raised."""
+    position = drawn.draw(integers(0, len(STREAM)))
+    length, put = drawn.draw(integers(0, 3)), drawn.draw(binary(max_size=3))
+    server.plan(Answer(raw=STREAM[:position] + put + STREAM[position + length :]))
+    transport = ImpersonateTransport()
+    exchange = transport.open(simple(server.url), Reply(), deadlines(LONG))
+    events: list[Event] = []
+    while more := exchange.next_events():
+        events += more
+    assert [isinstance(each, (StreamEnded, StreamFailed)) for each in events].count(True) == 1
+    assert isinstance(events[-1], (StreamEnded, StreamFailed))
+    exchange.close()
+    transport.close()
 
 
 def test_an_error_status(driver: Driver, server: ChatServer) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import TransportError, UsageError
+from deltawire.protocol import ReadError, TransportError, UsageError
 
 from ._curl import END, HEADER_IN, CurlECode, CurlInfo, CurlOpt, Line
 from ._curl_request import CODINGS
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 # CURL_IPRESOLVE_V4 and _V6 (curl/curl.h).
 _IPV4, _IPV6 = 1, 2
+
+# RFC 9112 section 4; libcurl writes HTTP/2's in this form, too.
+_STATUS_LINE = re.compile(rb"\AHTTP/[0-9.]+ ([1-9][0-9][0-9])(?: |\Z)")
 
 # As much as is kept of a proxy's answer; no refusal needs more.
 _LONGEST_HEADS = 64 * 1024
@@ -290,15 +294,22 @@ class ImpersonateExchange:
             return len(line) if self._reply.done else END
         if self._in_body:
             return len(line)
-        text = line.rstrip(b"\r\n")
-        if text:
-            self._head.append(text)
-        else:
-            status, fields = _parsed(self._head)
-            self._head = []
-            self._in_body = status >= 200 or status == 101
-            self._events += self._reply.start(status, fields)
+        # As libcurl sees it: whatever may follow a CR there.
+        if not line.startswith((b"\r", b"\n")):
+            self._head.append(line.rstrip(b"\r\n"))
+            return len(line)
+        status, fields = _parsed(self._head)
+        self._head = []
+        if status is None:
+            return self._broken()
+        self._in_body = status >= 200 or status == 101
+        self._events += self._reply.start(status, fields)
         return len(line)
+
+    def _broken(self) -> int:
+        where = self._reply.context.where()
+        self._events += self._reply.fail(ReadError(f"the server does not answer in HTTP{where}: is base_url right?"))
+        return END
 
     def _take_data(self, data: bytes) -> int:
         """A piece of the body, its codings undone."""
@@ -308,6 +319,8 @@ class ImpersonateExchange:
             # The connection may be kept, if that is not much.
             self._drained += len(data)
             return len(data) if self._drained <= DRAIN_BYTES else END
+        if self._reply.status is None:
+            return self._broken()
         # At once: of a small piece a large one may have been made, many of them at that, and limits are to be met.
         self._events += self._reply.receive(data)
         return len(data)
@@ -368,10 +381,10 @@ class ImpersonateExchange:
             self.close_now()
 
 
-def _parsed(head: list[bytes]) -> tuple[int, list[tuple[bytes, bytes]]]:
-    """A head's status and fields, as `Reply` takes them: without those that speak of a body whose codings libcurl has
-    undone."""
-    status = int(head[0].split(b" ", 2)[1]) if head else 0
+def _parsed(head: list[bytes]) -> tuple[int | None, list[tuple[bytes, bytes]]]:
+    """A head's status (None: it has none) and fields, as `Reply` takes them: without those that speak of a body whose
+    codings libcurl has undone."""
+    found = _STATUS_LINE.match(head[0]) if head else None
     fields = []
     for line in head[1:]:
         name, _, value = line.partition(b":")
@@ -379,4 +392,4 @@ def _parsed(head: list[bytes]) -> tuple[int, list[tuple[bytes, bytes]]]:
     codings = b",".join(value for name, value in fields if name == b"content-encoding").lower().split(b",")
     if {coding.strip() for coding in codings} <= CODINGS:
         fields = [(name, value) for name, value in fields if name != b"content-encoding"]
-    return status, fields
+    return (None if found is None else int(found[1])), fields
