@@ -210,7 +210,7 @@ def test_messages_as_texts() -> None:
 
 
 def test_media_are_no_texts() -> None:
-    with pytest.raises(ConfigurationError, match="'image_url'.*texts only"):
+    with pytest.raises(ConfigurationError, match=r"'image_url'.*texts only"):
         as_texts([user([text("a"), IMAGE]), user("b")])
 
 
