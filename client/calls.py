@@ -84,7 +84,7 @@ class Attempt:
             stream=call.stream,
             limits=call.settings.limits,
             context=self.context,
-            stop=target.stop,
+            stop=target.stop if self.answers else None,
         )
         self.deadlines = Deadlines(call.timeout, time.monotonic(), call.total_at)
         self.events: list[Event] = []
@@ -109,8 +109,8 @@ class Attempt:
             return Outcome(None)
         if isinstance(last, StreamFailed):
             session = self.target.session
-            stale = session is not None and session.is_all_that_is_wrong(last.error)
-            return self._call.failed(last.error, self.url, stale)
+            refused = self.answers and session is not None and session.is_refused(last.error)
+            return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
             if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
                 empty = EmptyReplyError(f"the reply is empty{self.context.where()}: no content, no finish reason")

@@ -81,8 +81,8 @@ class Session:
         """Whether there is a newer one already than that of the last request: another call has fetched it."""
         return bool(self.store.nonce) and self.store.nonce != self._sent
 
-    def is_all_that_is_wrong(self, error: Exception) -> bool:
-        """Whether a newer one is worth another attempt, after this error."""
+    def is_refused(self, error: Exception) -> bool:
+        """Whether an error says so of it, such that another one is worth another attempt."""
         return self.build is not None and is_stale_nonce(error)
 
 
