@@ -85,7 +85,7 @@ class Attempt:
             stream=call.stream,
             limits=call.settings.limits,
             context=self.context,
-            stop=target.stop,
+            stop=target.stop if self.answers else None,
         )
         self.deadlines = Deadlines(call.timeout, time.monotonic(), call.total_at)
         self.events: list[Event] = []
@@ -109,7 +109,8 @@ class Attempt:
         if self._stream and self.reply.contents:
             return Outcome(None)
         if isinstance(last, StreamFailed):
-            return self._call.failed(last.error, self.url, is_stale_nonce(last.error))
+            refused = self.answers and self.target.session is not None and is_stale_nonce(last.error)
+            return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
             if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
                 empty = EmptyReplyError(f"the reply is empty{self.context.where()}: no content, no finish reason")
