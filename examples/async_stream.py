@@ -15,8 +15,8 @@ async def main() -> None:
         print(chunk.choices[0].delta.content or "", end="")
     print()
 
-    stream = await client.chat.completions.create(model="gpt-4", messages=messages, stream=True)
-    async for chunk in stream:
+    opened = await client.chat.completions.create(model="gpt-4", messages=messages, stream=True)
+    async for chunk in opened:
         print(chunk.choices[0].delta.content or "", end="")
     print()
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ _EXAMPLES = Path(__file__).parent.parent / "examples"
 KEY = "sk-of-the-program"
 
 
-def launch(source: str, *arguments: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+def launch(source: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The program, when it has ended."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
     return subprocess.run(
@@ -31,14 +32,14 @@ def launch(source: str, *arguments: str, timeout: float = 60, **environment: str
         check=False,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=60,
         env={**kept, "PYTHONIOENCODING": "utf-8", **environment},
     )
 
 
-def run_program(source: str, *arguments: str, timeout: float = 60, **environment: str) -> str:
+def run_program(source: str, *arguments: str, **environment: str) -> str:
     """What the program printed. It must say nothing on stderr, and end well."""
-    done = launch(source, *arguments, timeout=timeout, **environment)
+    done = launch(source, *arguments, **environment)
     assert done.stderr == ""
     assert done.returncode == 0
     return done.stdout
@@ -64,8 +65,8 @@ class Example(NamedTuple):
         assert re.fullmatch(self.printed.replace("SERVER", re.escape(server.site_url)), printed), printed
         statuses = [each.status for each in server.requests]
         assert len(statuses) == self.requests, statuses
-        failed = sorted(each.status for each in self.failures if each.status != 200)
-        assert sorted(status for status in statuses if status != 200) == failed
+        failed = Counter(each.status for each in self.failures if each.status != 200)
+        assert Counter(status for status in statuses if status != 200) == failed
 
 
 def environment_of(server: ChatServer, proxy: str) -> dict[str, str]:
