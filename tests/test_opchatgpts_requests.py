@@ -49,7 +49,7 @@ def test_today_s_request(driver: Driver, server: ChatServer, stream: bool) -> No
     provider = Opchatgpts(url=server.site_url, chat_id="k3p9w1abcd")
     assert driver.ask({"provider": provider}, stream=stream).text == "Hello"
     start, submit = server.requests
-    said = {
+    said: dict[str, Any] = {
         "botId": "default",
         "customId": None,
         "session": "0000000000001",
