@@ -46,12 +46,15 @@ def refusal(status: int, code: str) -> Answer:
 
 @both_kinds
 def test_calls_share_a_nonce(driver: Driver, server: ChatServer, stream: bool) -> None:
-    """Those of one provider, whatever client makes them."""
+    """Those of one provider, whatever client makes them; another one may be somebody else to the site."""
 
     class Site(Opchatgpts):
         url = server.site_url
 
-    for provider in (Site, Opchatgpts(url=server.site_url)):
+    class Sibling(Site):
+        headers = {"Cookie": "logged=in"}  # noqa: RUF012
+
+    for provider in (Site, Sibling, Site(), Opchatgpts(url=server.site_url)):
         before = len(server.requests)
         for _ in range(3):
             assert driver.ask({"provider": provider}, stream=stream).text == "Hello"
