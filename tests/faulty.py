@@ -47,6 +47,8 @@ KINDS = {
     "error": Kind(APIStatusError, longest=3),
     "malformed": Kind(MalformedEventError, retried=False, longest=3),
     "good": Kind(None, longest=3),
+    # Some servers never give a finish reason.
+    "good, without a reason": Kind(None, longest=3),
 }
 
 
@@ -87,15 +89,16 @@ class Attempted(NamedTuple):
 def _body(dialect: str, kind: str, texts: list[str]) -> bytes:
     if dialect == "openai":
         head, pieces = sse(delta(role="assistant")), sse(*[delta(text) for text in texts])
-        endings = {"good": sse(FINISH, DONE), "empty": sse(DONE), "error": sse({"error": {"message": "overloaded"}})}
+        endings = {"good": sse(FINISH, DONE), "error": sse({"error": {"message": "overloaded"}})}
+        unfinished = sse(DONE)
     else:
         head, pieces = (
             sse({"type": "live", "subtype": "status", "data": "Thinking..."}),
             sse(*[{"type": "live", "data": text} for text in texts]),
         )
-        end = sse({"type": "end", "data": json.dumps({"success": True, "reply": "".join(texts).strip()})})
-        endings = {"good": end, "empty": end, "error": sse({"type": "error", "data": "overloaded"})}
-    endings["malformed"] = b"data: {oops}\n\n"
+        unfinished = sse({"type": "end", "data": json.dumps({"success": True, "reply": "".join(texts).strip()})})
+        endings = {"good": unfinished, "error": sse({"type": "error", "data": "overloaded"})}
+    endings |= {"empty": unfinished, "good, without a reason": unfinished, "malformed": b"data: {oops}\n\n"}
     return head + pieces + endings.get(kind, b"")
 
 
@@ -104,14 +107,15 @@ def attempteds(draw: st.DrawFn) -> Attempted:
     """Any way in which an attempt may go; more often one that shows nothing, so that others follow."""
     kind = draw(st.sampled_from(sorted(KINDS)))
     longest = KINDS[kind].longest
-    pieces = draw(st.integers(1 if kind == "good" else 0, longest)) if longest else 0
+    pieces = draw(st.integers(0 if KINDS[kind].error else 1, longest)) if longest else 0
     return Attempted(kind, pieces, draw(st.sampled_from([1, 7, 100, 10_000])))
 
 
 class Seen(NamedTuple):
     """What a caller is to see of a call."""
 
-    requests: int
+    asked: list[Any]
+    """Who was sent a request, in order."""
     waits: int
     text: str
     errors: list[type[Exception]]
@@ -133,23 +137,22 @@ class Seen(NamedTuple):
 def to_be_seen(turns: Sequence[Any], attempts: Sequence[Attempted], *, stream: bool) -> Seen:
     """What is to be seen of a call that asks in these turns, written down once more and apart from the code: the
     first content settles everything; without a stream, the first whole reply."""
-    requests = waits = 0
+    asked: list[Any] = []
+    waits = 0
     errors: list[type[Exception]] = []
-    asked, gone = set(), set()
+    gone: set[Any] = set()
     for provider in turns:
         if provider in gone:
             continue
-        if provider in asked:
-            waits += 1
-        asked.add(provider)
-        attempt = attempts[requests]
-        text = "".join(attempt.texts(requests))
-        requests += 1
+        waits += provider in asked
+        attempt = attempts[len(asked)]
+        text = "".join(attempt.texts(len(asked)))
+        asked.append(provider)
         if attempt.error is None:
-            return Seen(requests, waits, text, [], True)
+            return Seen(asked, waits, text, [], True)
         if stream and text:
-            return Seen(requests, waits, text, [attempt.error], False)
+            return Seen(asked, waits, text, [attempt.error], False)
         errors.append(attempt.error)
         if not KINDS[attempt.kind].retried:
             gone.add(provider)
-    return Seen(requests, waits, "", errors, False)
+    return Seen(asked, waits, "", errors, False)

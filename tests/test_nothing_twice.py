@@ -62,7 +62,7 @@ dialects = st.lists(st.sampled_from(["openai", "opchatgpts"]), min_size=3, max_s
 class Told(NamedTuple):
     """What a caller was told by the machines."""
 
-    requests: int
+    asked: list[int]
     waits: int
     text: str
     error: Exception | None
@@ -87,7 +87,8 @@ def drive(order: Turns, sequence: list[Attempted], spoken: list[str], *, stream:
         plan = fail_over(order.turns, AT_ONCE)
     else:
         plan = attempts(0, RetryPolicy(max_retries=len(order.turns) - 1, initial=0))
-    requests = waits = 0
+    asked: list[int] = []
+    waits = 0
     effect: Any = next(plan)
     while not isinstance(effect, GiveUp):
         if isinstance(effect, Sleep):
@@ -95,17 +96,17 @@ def drive(order: Turns, sequence: list[Attempted], spoken: list[str], *, stream:
             effect = plan.send(None)
             continue
         assert isinstance(effect, Send)
-        shown, error = read(requests, sequence[requests], spoken[effect.provider], stream=stream)
-        requests += 1
+        shown, error = read(len(asked), sequence[len(asked)], spoken[effect.provider], stream=stream)
+        asked.append(effect.provider)
         if shown or error is None:
-            return Told(requests, waits, shown, error)
+            return Told(asked, waits, shown, error)
         effect = plan.send(Outcome(error))
-    return Told(requests, waits, "", effect.error)
+    return Told(asked, waits, "", effect.error)
 
 
 def check(told: Told, seen: Seen, order: Turns) -> None:
     """The caller was told what was to be seen."""
-    assert (told.requests, told.waits, told.text) == (seen.requests, seen.waits, seen.text)
+    assert (told.asked, told.waits, told.text) == (seen.asked, seen.waits, seen.text)
     wanted = seen.raised(several=order.several)
     assert told.error is None if wanted is None else isinstance(told.error, wanted), repr(told.error)
     if isinstance(told.error, RetryProviderError):
@@ -164,12 +165,14 @@ class Scripted:
         self.stream = stream
         self.exchange = exchange
         self.exchanges: list[Exchange] = []
+        self.asked: list[int] = []
 
     def open(self, request: Any, reply: Reply, deadlines: Any, *, proxy: Any = None) -> Any:
         # The whole of the property, where nothing can hide from it.
         assert not any(each.shown for each in self.exchanges), "no request after the first content"
         assert all(each.closed for each in self.exchanges)
         number = len(self.exchanges)
+        self.asked.append(int(request.url.removeprefix("https://s")[0]))
         reads = self.sequence[number].play(number, reply, reply.dialect)
         self.exchanges.append(self.exchange(reads, reply, stream=self.stream))
         return self.exchanges[-1]
@@ -179,15 +182,15 @@ class Scripted:
     async def aclose(self) -> None: ...
 
 
-def provider_of(dialect: str) -> Any:
+def provider_of(number: int, dialect: str) -> Any:
     if dialect == "openai":
-        return OpenaiTemplate(api_base="https://s/v1", api_key="")
-    return Opchatgpts(url="https://s", nonce_from=None)
+        return OpenaiTemplate(api_base=f"https://s{number}/v1", api_key="")
+    return Opchatgpts(url=f"https://s{number}", nonce_from=None)
 
 
 def options(order: Turns, spoken: list[str], rotated: int | None) -> dict[str, Any]:
     """The arguments of a client that asks in these turns; ``rotated``: by a `RotatedProvider`, which begins there."""
-    providers = [provider_of(dialect) for dialect in spoken]
+    providers = [provider_of(number, dialect) for number, dialect in enumerate(spoken)]
     if not order.several:
         return {"provider": providers[0], "max_retries": RetryPolicy(max_retries=len(order.turns) - 1, initial=0)}
     turns = [providers[turn] for turn in order.turns]
@@ -256,5 +259,5 @@ def test_clients(
     transport = Scripted(sequence, exchange, stream=stream)
     heard = asking(transport, options(order, spoken, rotated))
     seen = to_be_seen(order.turns, sequence, stream=stream)
-    check(Told(len(transport.exchanges), seen.waits, heard.text, heard.error), seen, order)
+    check(Told(transport.asked, seen.waits, heard.text, heard.error), seen, order)
     assert all(each.closed for each in transport.exchanges)
