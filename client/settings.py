@@ -219,6 +219,9 @@ def as_provider(provider: Any) -> Any:
         from .providers.names import named
 
         return named(provider)
+    if isinstance(provider, type) and hasattr(provider, "plan"):
+        name = provider.__name__
+        raise ConfigurationError(f"{name} has to be told whom to ask: give {name}([...]), with a list of providers")
     return provider
 
 
