@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import inspect
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import deltawire
 from deltawire.testing import ChatServer, ProxyServer, SocksServer
 from deltawire.testing._images import png
 
@@ -75,6 +77,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str,
             "http://user:password@host:3128": proxy.url,
             "socks5h://other:1080": socks.remote_url,
             "https://llm.example/v1": server.url,
+            "http://localhost:8000/v1": server.url,
             "https://shop.example": server.site_url,
         }
 
@@ -136,3 +139,45 @@ def test_names_that_are_imported_in_tables_exist(document: Path) -> None:
     """``from deltawire... import a, b`` in a line of text."""
     for statement in re.findall(r"`(from deltawire\S* import [\w, ]+\w)[^`]*`", document.read_text(encoding="utf-8")):
         exec(statement, {})
+
+
+# --- Tables -----------------------------------------------------------------------------------------
+
+
+def rows(document: str, beginning: str) -> list[list[str]]:
+    """The rows of each table whose first line begins so."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    tables = re.findall(rf"^{re.escape(beginning)}.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert tables, beginning
+    return [[cell.strip() for cell in row.strip("|").split("|")] for table in tables for row in table.splitlines()]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`(\**\w+)`", cell)
+
+
+@pytest.mark.parametrize(("document", "beginning"), [("from-g4f.md", "| in g4f |"), ("from-openai.md", "| the SDK |")])
+def test_the_exceptions_exist(document: str, beginning: str) -> None:
+    found = rows(document, beginning)
+    names = {name for _, here, *_ in found for name in quoted(here)}
+    names |= {name for theirs, here, *_ in found if here.startswith("the same") for name in quoted(theirs)}
+    errors = {name for name in names if name.endswith("Error")}
+    assert len(errors) > 12
+    assert {name for name in errors if not hasattr(deltawire, name) and not hasattr(builtins, name)} == set()
+
+
+def test_the_attributes_exist() -> None:
+    for names, *_ in rows("from-g4f.md", "| attribute |"):
+        for name in quoted(names):
+            assert hasattr(deltawire.OpenaiTemplate, name), name
+
+
+def test_the_parameters_are_all() -> None:
+    told = [name.strip("*") for names, *_ in rows("from-g4f.md", "| parameter of") for name in quoted(names)]
+    assert sorted(told) == sorted(inspect.signature(deltawire.OpenaiTemplate.create_async_generator).parameters)
+
+
+def test_the_clients_arguments_exist() -> None:
+    told = {name for names, *_ in rows("from-g4f.md", "| argument |") for name in re.findall(r"`(\w+)=`", names)}
+    assert told
+    assert told <= set(inspect.signature(deltawire.Client).parameters)
