@@ -35,7 +35,6 @@ from deltawire.protocol import (
     UsageError,
     accumulate,
     attempts,
-    is_stale_nonce,
 )
 from deltawire.protocol.images import ImagesResponse, markdown
 from deltawire.protocol.objects import with_extra
@@ -110,7 +109,8 @@ class Attempt:
         if self._stream and self.reply.contents:
             return Outcome(None)
         if isinstance(last, StreamFailed):
-            refused = self.answers and self.target.session is not None and is_stale_nonce(last.error)
+            session = self.target.session
+            refused = self.answers and session is not None and session.is_refused(last.error)
             return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
             if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
@@ -131,7 +131,7 @@ class Attempt:
         self.over()
 
     def over(self) -> None:
-        """The reply has been read to its end: take over what it says beside the answer."""
+        """The reply is read no further: take over what it has said beside the answer."""
         session = self.target.session
         if session is not None and self.reply.new_token:
             session.store.nonce = self.reply.new_token
@@ -241,11 +241,15 @@ class Call:
         session = target.session
         if isinstance(effect, Prepare):
             assert session is not None, "a provider without sessions asks for none"
+            assert session.build is not None
+            if session.renewed:
+                return Outcome(None)
             attempt = Attempt(self, target, self.dressed(session.build()), None, session)
-        elif session is not None and session.missing:
-            return Outcome(None, needs_session=True)
         else:
+            # Made even where a session is to be fetched first: what can't be sent is refused before anything is.
             attempt = target.attempt(self, key, effect.url)
+            if session is not None and session.missing:
+                return Outcome(None, needs_session=True)
         return attempt, attempt.open(owner)
 
     def dressed(self, request: HTTPRequest) -> HTTPRequest:

@@ -16,6 +16,7 @@ from deltawire.protocol.catalogue import Catalogue, catalogue
 from deltawire.protocol.retry import failure
 
 from .asking import call_of
+from .providers.base import Learnt, declared_in
 from .settings import as_provider
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
     from .calls import Call
     from .settings import Settings
-
-
-class _Learnt(list[str]):
-    """Names that a server gave; declared ones are a list of another kind."""
 
 
 class Learning:
@@ -38,7 +35,7 @@ class Learning:
         self.call: Call | None = None
         self._found: Catalogue | None = None
         self.error: DeltawireError | None = None
-        declared = provider.models if not isinstance(provider.models, _Learnt) else []
+        declared = declared_in(provider.models)
         if declared or not hasattr(provider, "target"):
             self._found = self._catalogue(declared or provider.get_models())
             return
@@ -62,10 +59,11 @@ class Learning:
     def _keep(self) -> None:
         assert self._found is not None
         provider = self.provider
-        provider.models = _Learnt(self._found.names)
-        # What was declared holds, whether or not the server says so.
+        provider.models = Learnt(self._found.names, declared=[])
+        # What was declared holds, whether or not the server says so; what another server said does not.
         for name in ("image_models", "vision_models"):
-            setattr(provider, name, list(dict.fromkeys([*getattr(provider, name), *getattr(self._found, name)])))
+            declared = declared_in(getattr(provider, name))
+            setattr(provider, name, Learnt([*declared, *getattr(self._found, name)], declared=declared))
 
     def fail(self, error: DeltawireError) -> None:
         """The server has not answered, or not well: what it would have said is declared, or it is an error. Faults of

@@ -35,6 +35,11 @@ def read_media(media: Iterable[MediaType] | None) -> list[dict[str, Any]]:
     Files are read here and now, from where they stand, and left there if they can seek. Raises
     `ConfigurationError` for what can't be read, and for what `media_part` refuses.
     """
+    return [_read(*_pair(each)) for each in listed_media(media)]
+
+
+def listed_media(media: Iterable[MediaType] | None) -> list[MediaType]:
+    """These media as a list; of None, none. Raises `ConfigurationError` for a single one."""
     if media is None:
         return []
     if isinstance(media, (str, bytes, bytearray, memoryview)) or not hasattr(media, "__iter__") or _is_file(media):
@@ -42,7 +47,7 @@ def read_media(media: Iterable[MediaType] | None) -> list[dict[str, Any]]:
             f"media must be a list of (data, file name) or of data alone, not {type(media).__name__}: "
             "put it into a list"
         )
-    return [_read(*_pair(each)) for each in media]
+    return list(media)
 
 
 def _pair(item: Any) -> tuple[Any, str | None]:

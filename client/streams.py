@@ -30,6 +30,12 @@ class _Reading:
         self.retries_taken = retries_taken
         """How many attempts failed before this one."""
 
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._events.clear()
+            self._attempt.over()
+
     @property
     def request_id(self) -> str | None:
         """The reply's ``x-request-id``, or None."""
@@ -75,13 +81,11 @@ class Stream(_Reading):
         self.close()
         if isinstance(event, StreamFailed):
             raise event.error
-        self._attempt.over()
         raise StopIteration
 
     def close(self) -> None:
         """End the reply and free its connection. Idempotent; iterating ends after it."""
-        self._over = True
-        self._events.clear()
+        self._end()
         self._exchange.close()
         self._finalizer.detach()
 
@@ -118,13 +122,11 @@ class AsyncStream(_Reading):
         await self.aclose()
         if isinstance(event, StreamFailed):
             raise event.error
-        self._attempt.over()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the reply and free its connection. Idempotent; iterating ends after it."""
-        self._over = True
-        self._events.clear()
+        self._end()
         await self._exchange.aclose()
         self._finalizer.detach()
 

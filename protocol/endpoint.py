@@ -91,7 +91,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             images_url=join_url(base, images_path, default_query),
             fields=merged,
             needs_key=needs_key and not has_own,
-            key_field=key_field,
+            key_field=key_field.lower(),
             key_names=key_names,
         )
 
@@ -174,6 +174,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 def key_header(api_key: object, key_field: str = BEARER) -> tuple[str, str]:
     """The name and the value of the header field that carries the key. Raises `ConfigurationError`."""
+    key_field = key_field.lower()
     if not isinstance(api_key, str):
         raise ConfigurationError(f"api_key must be a str or a callable that gives one, not {type(api_key).__name__}")
     return key_field, f"Bearer {api_key}" if key_field == BEARER else api_key

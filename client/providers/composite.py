@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, fail_over
+from deltawire.protocol import ConfigurationError, Send, fail_over
+from deltawire.protocol.retry import repeated
 
 from ..settings import as_provider, name_of
 from .base import AsyncGeneratorProvider, ProviderModelMixin
@@ -44,16 +45,20 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
 
     def plan(self, policy: RetryPolicy, budget: RetryBudget) -> Generator[Effect[Any], Outcome | None, None]:
         """The plan of one call; the waits are the policy's, the number of attempts is not."""
-        return fail_over(self._asked(self.turns()), policy, budget=budget)
+        plan = fail_over(self.turns(), policy, budget=budget)
+        outcome = None
+        while True:
+            try:
+                effect = plan.send(outcome)
+            except StopIteration:
+                return
+            if isinstance(effect, Send):
+                self.last_provider = effect.provider
+            outcome = yield effect
 
     def turns(self) -> Iterable[Any]:
         """Who is asked in one call, in turn."""
         raise NotImplementedError
-
-    def _asked(self, turns: Iterable[Any]) -> Iterator[Any]:
-        for provider in turns:
-            self.last_provider = provider
-            yield provider
 
     def get_models(self, **options: Any) -> list[str]:  # type: ignore[override]
         """The models of all of them, each once."""
@@ -95,8 +100,8 @@ class RetryProvider(_Several):
 
     def turns(self) -> Iterable[Any]:
         """See `_Several.turns`."""
-        if self.single_provider_retry:
-            return self.providers[:1] * self.max_retries
+        if self.single_provider_retry and self.providers:
+            return repeated(self.providers[0], self.max_retries)
         turns = list(self.providers)
         if self.shuffle:
             random.shuffle(turns)
