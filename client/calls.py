@@ -74,6 +74,7 @@ class Attempt:
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
             key_given=key is not None or any(name == b"authorization" for name, _ in request.headers),
+            key_name=target.key_name,
             secrets=tuple(secrets),
         )
         self.answers = session is None
