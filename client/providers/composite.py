@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, fail_over
+from deltawire.protocol import ConfigurationError, Send, fail_over
 
 from ..settings import as_provider, name_of
 from .base import AsyncGeneratorProvider, ProviderModelMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from deltawire.protocol import Outcome, RetryBudget, RetryPolicy
     from deltawire.protocol.retry import Effect
@@ -44,16 +44,24 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
 
     def plan(self, policy: RetryPolicy, budget: RetryBudget) -> Generator[Effect[Any], Outcome | None, None]:
         """The plan of one call; the waits are the policy's, the number of attempts is not."""
-        return fail_over(self._asked(self.turns()), policy, budget=budget)
+        plan = fail_over(self.turns(), policy, budget=budget)
+        outcome: Outcome | None = None
+        while True:
+            try:
+                effect = plan.send(outcome)
+            except StopIteration:
+                return
+            if isinstance(effect, Send):
+                self._asks(effect.provider)
+            outcome = yield effect
 
     def turns(self) -> Iterable[Any]:
         """Who is asked in one call, in turn."""
         raise NotImplementedError
 
-    def _asked(self, turns: Iterable[Any]) -> Iterator[Any]:
-        for provider in turns:
-            self.last_provider = provider
-            yield provider
+    def _asks(self, provider: Any) -> None:
+        """It is this one's turn: of those whose turn comes, not all are asked."""
+        self.last_provider = provider
 
     def get_models(self, **options: Any) -> list[str]:  # type: ignore[override]
         """The models of all of them, each once."""
@@ -117,11 +125,12 @@ class RotatedProvider(_Several):
         super().__init__(providers)
         self._next = 0
 
-    def turns(self) -> Iterator[Any]:
+    def turns(self) -> Iterable[Any]:
         """See `_Several.turns`."""
-        count = len(self.providers)
-        start = self._next
-        for step in range(count):
-            at = (start + step) % count
-            self._next = (at + 1) % count
-            yield self.providers[at]
+        return self.providers[self._next :] + self.providers[: self._next]
+
+    def _asks(self, provider: Any) -> None:
+        super()._asks(provider)
+        # From where the circle stands: a provider may stand in it twice.
+        behind = next(at for at, each in enumerate(self.turns()) if each is provider)
+        self._next = (self._next + behind + 1) % len(self.providers)
