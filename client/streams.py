@@ -6,7 +6,7 @@ import collections
 import weakref
 from typing import TYPE_CHECKING
 
-from deltawire.protocol import ChatCompletionChunk, StreamFailed
+from deltawire.protocol import APIError, ChatCompletionChunk, StreamFailed, TransportError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,6 +29,13 @@ class _Reading:
         self._over = False
         self.retries_taken = retries_taken
         """How many attempts failed before this one."""
+
+    def _error(self, failed: StreamFailed) -> Exception:
+        """What the reply has failed with, behind its first content."""
+        error = failed.error
+        if isinstance(error, (APIError, TransportError)):
+            error.retries_taken = self.retries_taken
+        return error
 
     @property
     def request_id(self) -> str | None:
@@ -74,7 +81,7 @@ class Stream(_Reading):
             return event
         self.close()
         if isinstance(event, StreamFailed):
-            raise event.error
+            raise self._error(event)
         self._attempt.over()
         raise StopIteration
 
@@ -117,7 +124,7 @@ class AsyncStream(_Reading):
             return event
         await self.aclose()
         if isinstance(event, StreamFailed):
-            raise event.error
+            raise self._error(event)
         self._attempt.over()
         raise StopAsyncIteration
 
