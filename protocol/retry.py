@@ -291,9 +291,14 @@ def _chain(errors: Sequence[Exception]) -> None:
     for error in errors:
         if id(error) in seen:
             continue
-        seen.add(id(error))
-        if error.__cause__ is None and error.__context__ is None:
-            error.__context__ = earlier
+        behind: BaseException = error
+        while id(behind) not in seen:
+            seen.add(id(behind))
+            further = behind.__cause__ or behind.__context__
+            if further is None:
+                behind.__context__ = earlier
+            else:
+                behind = further
         earlier = error
 
 
