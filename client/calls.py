@@ -74,7 +74,10 @@ class Attempt:
             provider=target.name if call.names_provider else "",
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
-            key_given=key is not None or any(name == b"authorization" for name, _ in request.headers),
+            # Sites know no keys: what they refuse is refused for another reason.
+            key_given=key is not None
+            or target.dialect == "opchatgpts"
+            or any(name == b"authorization" for name, _ in request.headers),
             secrets=tuple(secrets),
         )
         self.answers = session is None
