@@ -43,8 +43,8 @@ TOKENS = {"A": ("Al", "pha"), "B": ("Be", "ta")}
 """What each server says when nothing is wrong: no two of them the same, so that the text tells who has answered."""
 SAID = "ab"
 """What the caller has seen when a fault comes after content."""
-DEADLINE = 0.3
-WAIT = 0.05
+DEADLINE = 0.2
+WAIT = 0.02
 """What a server asks for in ``Retry-After``, in seconds."""
 
 # --- What goes wrong ------------------------------------------------------------------------------------

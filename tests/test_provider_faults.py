@@ -8,12 +8,13 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 import trio
-from driving import HI, MODEL, Driver, Heard, causes
+from driving import HI, MODEL, SOON, Driver, Heard, causes
 from provider_matrix import (
     CASES,
     DEADLINE,
@@ -27,6 +28,7 @@ from provider_matrix import (
     Fault,
     Shape,
     arrivals,
+    chat_class,
     expected,
 )
 from ways import PASSWORD, USER, assert_no_secret
@@ -37,6 +39,7 @@ from deltawire import (
     ProxyError,
     RetryNoProviderError,
     RetryPolicy,
+    RetryProvider,
     RetryProviderError,
     Timeout,
     TimeoutError,
@@ -91,9 +94,8 @@ def scene(fault: Fault, shape: Shape, lasts: bool, *, session: bool = False) -> 
         proxy, proxy_url = None, None
         for name in shape.sites:
             # Each message comes on a connection of its own: one that was kept is nobody's fault when it dies.
-            servers[name].plan(
-                *[Answer(to="/start_session", headers=[("connection", "close")])] * (0 if session else 1)
-            )
+            if not session:
+                servers[name].plan(Answer(to="/start_session", headers=[("connection", "close")]))
         for name in servers if lasts else "A":
             if fault.at == "port":
                 (stack if lasts else passing).enter_context(servers[name].refuse_connections())
@@ -228,45 +230,78 @@ def check_one(error: BaseException, fault: Fault, provider: str, retries: int) -
 
 # --- The matrix -----------------------------------------------------------------------------------------
 
-each_shape = pytest.mark.parametrize("shape", SHAPES)
 
-
-@each_shape
-@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if not fault.stalls])
-def test_a_fault(driver: Driver, fault: str, shape: str) -> None:
-    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES])
-
-
-@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if fault.stalls])
-def test_a_stall(driver: Driver, fault: str) -> None:
-    """All providers at once: most of the time they wait."""
-    play_all(driver, [(FAULTS[fault], shape, case) for shape in SHAPES.values() for case in CASES], threads=8)
-
-
-@pytest.mark.parametrize("shape", [name for name, shape in SHAPES.items() if shape.sites])
-@pytest.mark.parametrize("fault", OF_SESSIONS)
-def test_a_fault_of_the_session(driver: Driver, fault: str, shape: str) -> None:
-    """The request for a session that a site wants first."""
-    threads = 8 if FAULTS[fault].stalls else 1
-    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES], threads=threads, session=True)
-
-
-def play_all(
-    driver: Driver, cells: list[tuple[Fault, Shape, Case]], *, threads: int = 1, session: bool = False
-) -> None:
-    """Play them all, and name those that went wrong."""
+def play_all(driver: Driver, cells: list[tuple[Fault, Shape, Case]], *, threads: int, session: bool = False) -> None:
+    """Play them all, some at a time, since they wait more than they do; name those that went wrong."""
     wrong: list[str] = []
 
     def one(cell: tuple[Fault, Shape, Case]) -> None:
         try:
             play(driver, *cell, session=session)
         except AssertionError as error:
-            wrong.append(f"{cell[1].names} {cell[1].turns} {cell[2]}: {error}")
+            wrong.append(f"{cell[1].turns} {cell[2]}: {error}")
 
-    if threads == 1:
-        for cell in cells:
-            one(cell)
-    else:
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            list(pool.map(one, cells))
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        list(pool.map(one, cells))
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if not fault.stalls])
+def test_a_fault(driver: Driver, fault: str, shape: str) -> None:
+    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES], threads=4)
+
+
+@pytest.mark.parametrize("fault", ["stall before content", "stall after content"])
+def test_a_stall(driver: Driver, fault: str) -> None:
+    """All providers at once."""
+    play_all(driver, [(FAULTS[fault], shape, case) for shape in SHAPES.values() for case in CASES], threads=10)
+
+
+@pytest.mark.parametrize("shape", [name for name, shape in SHAPES.items() if shape.sites])
+@pytest.mark.parametrize("fault", OF_SESSIONS)
+def test_a_fault_of_the_session(driver: Driver, fault: str, shape: str) -> None:
+    """The request for a session that a site wants first."""
+    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES], threads=4, session=True)
+
+
+# --- Faults one after the other -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fault", ["truncation after content", "error after content"])
+@pytest.mark.parametrize("surface", ["create", "generator"])
+def test_a_fault_after_content_of_the_second_attempt(driver: Driver, surface: Any, fault: str, shape: str) -> None:
+    """It ends the call like one of the first, and tells of that."""
+    declared = SHAPES[shape]
+    second = declared.turns[1]
+    with scene(FAULTS["500"], declared, lasts=False) as at:
+        at.servers[second].plan(_answer(FAULTS[fault], second in declared.sites, session=False))
+        provider = declared.make(at.places(declared))
+        options = {"max_retries": SOON, "timeout": PATIENT}
+        heard = heard_of(driver, provider, Case(surface, stream=True, lasts=False), **options)
+        assert [each for each in at.arrived() if "chat" in each] == ["A chat", f"{second} chat"]
+    assert heard.text == FAULTS[fault].said
+    assert heard.error is not None
+    check_one(heard.error, FAULTS[fault], declared.names[second], 1)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("surface", ["create", "generator"])
+def test_each_attempt_another_fault(driver: Driver, surface: Any, stream: bool) -> None:
+    """The errors stand in the order of the attempts, in the list, in the words and in the traceback."""
+    names = ("reset before the head", "503", "truncation before content", "error before content", "empty reply")
+    with ChatServer() as server:
+        server.plan(*[_answer(FAULTS[name], of_a_site=False, session=False) for name in names])
+        single = chat_class("Alpha", server.url)
+        provider = RetryProvider([single], single_provider_retry=True, max_retries=len(names))
+        error = heard_of(driver, provider, Case(surface, stream, lasts=True), max_retries=SOON).error
+        assert len(server.requests) == len(names)
+    assert isinstance(error, RetryProviderError)
+    assert_no_secret(error, KEY)
+    shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    for number, (each, name) in enumerate(zip(error.errors, names, strict=True)):
+        check_one(each, FAULTS[name], "Alpha", number)
+        assert f"{number + 1}. {type(each).__name__}: {each}" in str(error)
+    places = [shown.index(f"{type(each).__name__}: {each}") for each in error.errors]
+    assert places == sorted(places)
