@@ -193,6 +193,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
             "models" if asked is None else "images" if draws else "openai",
             build,
             key=key_among(name, ask.api_key, settings.given_key, self.api_key, settings.variable(self.api_key_env)),
+            key_name=self.api_key_env or "the provider's api_key",
             verify=self.ssl,
             working=self.working,
         )
