@@ -223,6 +223,23 @@ def test_api_base_env(collect: Collect, server: ChatServer, monkeypatch: pytest.
         client.chat.completions.create(HI, MODEL)
 
 
+def test_api_endpoint(server: ChatServer) -> None:
+    class Whole(OpenaiTemplate):
+        api_endpoint = server.url + "/whole/chat/completions"
+        needs_base = True
+
+    assert asked(Whole) == asked(Whole(default_model="m")) == "Hello"
+    with pytest.raises(ConfigurationError, match="Whole has no base URL"):
+        Whole.get_models()
+    # It is of another server than the one that is named.
+    assert asked(Whole(base_url=server.url + "/named")) == "Hello"
+    with Client(Whole, base_url=server.url + "/named") as client:
+        client.chat.completions.create(HI, MODEL)
+    assert [each.target for each in server.requests] == ["/v1/whole/chat/completions"] * 2 + [
+        "/v1/named/chat/completions"
+    ] * 2
+
+
 def test_paths_and_version(server: ChatServer, local: Any) -> None:
     odd = local(
         chat_path="/{model}/chat/completions", models_path="/all/models", images_path="/{model}/images/generations",
