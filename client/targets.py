@@ -36,7 +36,9 @@ class Ask(msgspec.Struct, kw_only=True):
     extra_body: dict[str, Any] | None = None
     extra_headers: dict[str, str | None] | None = None
     extra_query: dict[str, Any] | None = None
-    media: Any = None
+    media: list[tuple[Any, str | None]] | None = None
+    parts: list[dict[str, Any]] | None = None
+    """The media, read: files that can't seek can be read but once, and several providers may be asked."""
     prompt: str | None = None
     """For images; for a chat the user's last message."""
     api_key: Any = None

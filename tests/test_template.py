@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from deltawire import (
     MissingAuthError,
     OpenaiTemplate,
     ProviderNotWorkingError,
+    RetryProvider,
 )
 from deltawire.testing import Answer, ChatServer
 
@@ -380,3 +382,16 @@ def test_a_generator_of_ones_own_as_a_method(collect: Collect, server: ChatServe
                 yield piece.upper() if isinstance(piece, str) else piece
 
     assert told(collect(Loud(api_base=server.url))) == asked(Loud(api_base=server.url)) == "HELLO"
+
+
+def test_a_file_that_can_be_read_once_reaches_every_provider(server: ChatServer, local: Any) -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    server.plan(Answer.error(401))
+    several = RetryProvider([local(), local()], shuffle=False)
+    assert asked(several, media=iter([(Pipe(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), None)])) == "Hello"
+    first, second = server.requests
+    assert first.body == second.body
+    assert b"image/png" in first.body

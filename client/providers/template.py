@@ -261,7 +261,9 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
     if ask.prompt is not None:
         messages = with_prompt(messages, ask.prompt)
     if ask.media is not None:
-        messages = with_media(messages, read_media(ask.media))
+        if ask.parts is None:
+            ask.parts = read_media(ask.media)
+        messages = with_media(messages, ask.parts)
     if not provider.supports_system_message:
         messages = fold_system(messages)
     if not provider.supports_message_history:
