@@ -247,11 +247,21 @@ def test_header_fields_go_with_every_request(server: ChatServer) -> None:
         url=server.site_url, headers={"X-A": "provider", "X-B": "provider", "X-C": "provider", "User-Agent": None}
     )
     with Client(default_headers={"X-B": "client", "X-C": "client"}, default_query={"lang": "de"}) as client:
-        ask(client, provider, extra_headers={"X-C": "call"})
+        ask(client, provider, extra_headers={"X-C": "call"}, extra_query={"a": 1})
     for request in server.requests:
         assert [request.header(name) for name in ("x-a", "x-b", "x-c")] == ["provider", "client", "call"]
         assert request.header("user-agent") is None
-        assert request.target.endswith("?lang=de")
+        assert request.target.endswith("?lang=de&a=1")
+
+
+def test_a_key_is_for_others(driver: Driver, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the site where the environment has the OpenAI API."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    options = {"provider": Opchatgpts(url=server.site_url), "api_key": "sk-secret", "organization": "sk-secret"}
+    assert driver.ask(options, api_key="sk-secret").text == "Hello"
+    for request in server.requests:
+        assert "sk-secret" not in repr((request.headers, request.body, request.target))
 
 
 # --- Stop words, which are heeded here -----------------------------------------------------------------
@@ -294,6 +304,7 @@ IMAGE = [{"type": "image_url", "image_url": {"url": "https://x/a.png"}}, {"type"
         ([{"role": "user", "content": IMAGE}, *HI], {}, "texts only"),
         ("Hi", {"media": [(b"\x89PNG\r\n\x1a\n", "a.png")]}, "leave out media"),
         ("Hi", {"temperature": float("nan")}, "finite"),
+        ("Hi", {"api_endpoint": "https://example.org/chat"}, "as base_url"),
         ("Hi", {"extra_headers": {"x": "a\r\nb"}}, "x"),
         ("Hi", {"stop": 5}, "stop"),
     ],

@@ -105,10 +105,12 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             raise ConfigurationError(f"{name} is for chats: it has no list of models, and draws nothing")
         if ask.media:
             raise ConfigurationError(f"{name} takes texts only: leave out media")
+        if ask.api_endpoint:
+            raise ConfigurationError(f"{name} takes no api_endpoint: give it the site's URL as base_url, and its path")
         url = ask.base_url or settings.given_url or self.url
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
-        site = self._site(url, settings)
+        site = self._site(url, settings, ask.extra_query)
         store = self._stores.setdefault(url, Store())
         store.nonce = store.nonce or self.nonce
         params = dict(ask.params)
@@ -142,7 +144,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         )
 
     @either
-    def _site(self, url: str, settings: Settings) -> Site:
+    def _site(self, url: str, settings: Settings, query: Mapping[str, object] | None) -> Site:
         return Site.at(
             url,
             path=self.path,
@@ -157,7 +159,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             nonce_from=self.nonce_from,
             user_agent=None if self.historical else USER_AGENT,
             default_headers={**self.headers, **(settings.default_headers or {})},
-            default_query=settings.default_query,
+            default_query={**(settings.default_query or {}), **(query or {})},
         )
 
 
