@@ -111,8 +111,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
         site = self._site(url, settings, ask.extra_query)
-        store = self._stores.setdefault(url, Store())
-        store.nonce = store.nonce or self.nonce
+        store = self._stores.setdefault(url, Store(self.nonce))
         params = dict(ask.params)
         stop = params.pop("stop", None)
         options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
