@@ -198,6 +198,14 @@ def test_the_kwargs_of_create_async_generator(run: Run, server: ChatServer) -> N
     assert not {"proxy", "timeout", "model"} & sent.keys()
 
 
+def test_messages_are_read_once(client: Client, server: ChatServer) -> None:
+    server.plan(Answer.error(503, retry_after=0.01))
+    assert ask(client, Opchatgpts(url=server.site_url), (each for each in MESSAGES), max_retries=1) == "Hello"
+    first, second = submits(server)
+    assert first.body == second.body
+    assert second.json()["messages"] == HISTORY
+
+
 def test_a_conversation_is_another_one_with_each_call(client: Client, server: ChatServer) -> None:
     server.plan(Answer.error(503, retry_after=0.01))
     provider = Opchatgpts(url=server.site_url)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, Site, chat_id_of, fold_system, render_history, with_prompt
+from deltawire.protocol import (
+    ConfigurationError,
+    Site,
+    as_messages,
+    chat_id_of,
+    fold_system,
+    render_history,
+    with_prompt,
+)
 from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH
 
 from ..settings import USER_AGENT, name_of
@@ -172,7 +180,8 @@ def _session(site: Site, store: Store, headers: Mapping[str, str | None] | None)
 
 
 def _messages(provider: Any, ask: Ask) -> Any:
-    messages = ask.messages if ask.prompt is None else with_prompt(ask.messages, ask.prompt)
+    # Read once: each attempt says them again.
+    messages = as_messages(ask.messages) if ask.prompt is None else with_prompt(ask.messages, ask.prompt)
     if not provider.supports_system_message:
         messages = fold_system(messages)
     return messages if provider.supports_message_history else render_history(messages)
