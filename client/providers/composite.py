@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, Send, fail_over
-from deltawire.protocol.retry import repeated
+from deltawire.protocol import ConfigurationError, DeltawireError, Send, fail_over
+from deltawire.protocol.retry import failure, repeated
 
 from ..settings import as_provider, name_of
 from .base import AsyncGeneratorProvider, ProviderModelMixin
@@ -61,8 +61,16 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
         raise NotImplementedError
 
     def get_models(self, **options: Any) -> list[str]:  # type: ignore[override]
-        """The models of all of them, each once."""
-        found = [name for provider in self.providers for name in provider.get_models(**options)]
+        """The models of all of them, each once. What failed is left out, unless all did."""
+        found: list[str] = []
+        errors: list[Exception] = []
+        for provider in self.providers:
+            try:
+                found += provider.get_models(**options)
+            except DeltawireError as error:
+                errors.append(error)
+        if errors and len(errors) == len(self.providers):
+            raise failure(errors)
         return list(dict.fromkeys(found))
 
     def create_async_generator(  # type: ignore[override] # they are instances
