@@ -54,6 +54,9 @@ def test_another_site_works(driver: Driver, server: ChatServer) -> None:
     class Site(Opchatgpts):
         url = server.site_url
 
+    class Other(Opchatgpts):
+        base_url = server.site_url
+
     class Later(Site):
         bot_id = "x"
 
@@ -62,10 +65,12 @@ def test_another_site_works(driver: Driver, server: ChatServer) -> None:
         working = False
 
     assert (Site.working, Site().working, Later.working, Marked.working) == (True, True, True, False)
+    assert (Other.url, Other.working, Other(base_url="http://x").url) == (server.site_url, True, "http://x")
     for options in (
         {"provider": Site},
         {"provider": Site()},
         {"provider": Later},
+        {"provider": Other},
         {"provider": Opchatgpts(url=server.site_url)},
         {"provider": Opchatgpts(base_url=server.site_url)},
         {"provider": Opchatgpts, "base_url": server.site_url},
@@ -76,4 +81,4 @@ def test_another_site_works(driver: Driver, server: ChatServer) -> None:
     assert heard.text == "Hello"
     assert isinstance(driver.ask({"provider": Marked}).error, ProviderNotWorkingError)
     assert Opchatgpts.working is False
-    assert asked(server).count("submit") == 8
+    assert asked(server).count("submit") == 9

@@ -16,7 +16,7 @@ from deltawire.protocol import (
 )
 from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH
 
-from ..settings import USER_AGENT, name_of
+from ..settings import USER_AGENT, name_of, one_of
 from ..targets import Session, Store, Target
 from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 from .methods import built_in, either
@@ -83,6 +83,10 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._stores = {}
+        if "base_url" in cls.__dict__:
+            # The other name of it, for instances too.
+            cls.url = one_of("url", cls.__dict__.get("url"), "base_url", cls.__dict__["base_url"])
+            delattr(cls, "base_url")
         if "url" in cls.__dict__ and "working" not in cls.__dict__:
             cls.working = True
 
