@@ -96,6 +96,7 @@ class Target:
         build: Callable[[str | None], HTTPRequest],
         *,
         key: Any = None,
+        key_name: str = "",
         verify: Any = None,
         stop: Any = None,
         session: Session | None = None,
@@ -108,6 +109,8 @@ class Target:
         """Makes the request, with this key."""
         self.key = key
         """The key, a callable that gives it or an awaitable of it, or None."""
+        self.key_name = key_name
+        """The environment variable for it; "" where there is no such thing."""
         self.verify = verify
         """How the provider's certificate is checked; None: as the client says."""
         self.stop = stop

@@ -60,6 +60,15 @@ class Example(NamedTuple):
         """A program that is the file."""
         return f"import runpy; runpy.run_path({str(_EXAMPLES / self.name)!r}, run_name='__main__')"
 
+    @property
+    def on_trio(self) -> str:
+        """The same program, but for the event loop."""
+        text, count = re.subn(
+            r"asyncio\.run\(main\((.*)\)\)", r"trio.run(main, \1)", (_EXAMPLES / self.name).read_text()
+        )
+        assert count == 1
+        return f"import trio\n{text}"
+
     def check(self, printed: str, server: ChatServer) -> None:
         """What it printed is the answer and nothing but it; the server was asked as often as it should be."""
         assert re.fullmatch(self.printed.replace("SERVER", re.escape(server.site_url)), printed), printed

@@ -58,6 +58,15 @@ def test_through_a_proxy(example: Example, server: ChatServer, proxy: ProxyServe
     assert all(each.header("proxy-authorization") is None for each in server.requests)
 
 
+@pytest.mark.parametrize("name", ["async_stream.py", "template.py", "own_provider.py", "opchatgpts.py"])
+def test_on_trio(name: str, server: ChatServer, proxy: ProxyServer) -> None:
+    example = NAMED[name]
+    server.plan(*example.failures)
+    printed = run_program(example.on_trio, **environment_of(server, proxy.url))
+    example.check(printed, server)
+    assert len(proxy.requests) == len(server.requests)
+
+
 @some
 @pytest.mark.parametrize("kind", ["tunnel", "socks"])
 def test_through_a_tunnel(
