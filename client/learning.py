@@ -39,7 +39,12 @@ class Learning:
         if declared or not hasattr(provider, "target"):
             self._found = self._catalogue(declared or provider.get_models())
             return
-        call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
+        try:
+            call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
+        except ConfigurationError as error:
+            # Others may be asked.
+            self.fail(error)
+            return
         self._at = (provider.base_of(call.ask, settings), call.target(provider).key)
         self._found = provider._catalogues.get(self._at)
         if self._found is None:
