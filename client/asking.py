@@ -8,7 +8,7 @@ from deltawire.protocol import ConfigurationError
 from deltawire.protocol.messages import as_messages
 
 from .calls import Call
-from .media import listed_media
+from .media import pairs
 from .settings import checked_key, one_of
 from .targets import Ask
 
@@ -69,7 +69,7 @@ def call_of(
     asked.pop("ignore_stream", None)
     image, image_name = asked.pop("image", None), asked.pop("image_name", None)
     if image is not None:
-        asked["media"] = [*listed_media(asked.get("media")), (image, image_name)]
+        asked["media"] = [*(pairs(asked.get("media")) or ()), (image, image_name)]
     for name in ("base_url", "api_endpoint", "impersonate"):
         if name in asked:
             text(said.get(name, name), asked[name])

@@ -187,6 +187,9 @@ class Call:
         self.provider = given
         self.stream = ask.kind == "chat" and bool(ask.stream)
         self.proxy = proxy
+        if proxy is not UNSET:
+            # A mistake in it should be told now, not at the first attempt.
+            settings.proxy_for("https://example.org/", proxy)
         self.timeout = settings.timeout if timeout is None else Timeout.of(timeout)
         self.policy = settings.policy if max_retries is None else policy_of(max_retries)
         total = self.timeout.total

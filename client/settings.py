@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     Key = str | Callable[[], str] | Callable[[], Awaitable[str]]
-    ApiKey = Key | Mapping[str, Key]
+    ApiKey = Key | Mapping[Any, Key]
     Proxies = str | Proxy | Mapping[str, str | Proxy | None]
 
 _NO_WAY = "uds= names the socket to connect to: leave out the proxy, which can't connect to it"
@@ -219,6 +219,9 @@ def as_provider(provider: Any) -> Any:
         from .providers.names import named
 
         return named(provider)
+    if isinstance(provider, type) and hasattr(provider, "plan"):
+        name = provider.__name__
+        raise ConfigurationError(f"{name} has to be told whom to ask: give {name}([...]), with a list of providers")
     return provider
 
 

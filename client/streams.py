@@ -6,7 +6,7 @@ import collections
 import weakref
 from typing import TYPE_CHECKING
 
-from deltawire.protocol import ChatCompletionChunk, StreamFailed
+from deltawire.protocol import APIError, ChatCompletionChunk, StreamFailed, TransportError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,6 +35,13 @@ class _Reading:
             self._over = True
             self._events.clear()
             self._attempt.over()
+
+    def _error(self, failed: StreamFailed) -> Exception:
+        """What the reply has failed with, behind its first content."""
+        error = failed.error
+        if isinstance(error, (APIError, TransportError)):
+            error.retries_taken = self.retries_taken
+        return error
 
     @property
     def request_id(self) -> str | None:
@@ -80,7 +87,7 @@ class Stream(_Reading):
             return event
         self.close()
         if isinstance(event, StreamFailed):
-            raise event.error
+            raise self._error(event)
         raise StopIteration
 
     def close(self) -> None:
@@ -121,7 +128,7 @@ class AsyncStream(_Reading):
             return event
         await self.aclose()
         if isinstance(event, StreamFailed):
-            raise event.error
+            raise self._error(event)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

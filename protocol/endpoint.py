@@ -72,7 +72,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         Raises `ConfigurationError` for a bad URL or header.
         """
         target = base_url if chat_url is None else chat_url
-        fields = first_fields(target, user_agent)
+        fields = first_fields(target, user_agent, "base_url" if chat_url is None else "api_endpoint")
         if organization:
             fields.append(field("openai-organization", organization))
         if project:

@@ -122,9 +122,10 @@ def check_parameters(params: Mapping[str, Any], known: frozenset[str], fields: t
     )
 
 
-def first_fields(url: str, user_agent: str) -> list[tuple[bytes, bytes]]:
-    """The fields that every request to this URL begins with. Raises `ConfigurationError` for a bad URL or name."""
-    host = parse_url(url).authority.encode("ascii")
+def first_fields(url: str, user_agent: str, name: str = "base_url") -> list[tuple[bytes, bytes]]:
+    """The fields that every request to this URL begins with. Raises `ConfigurationError` for a bad URL, which ``name``
+    names, or a bad user agent."""
+    host = parse_url(url, name).authority.encode("ascii")
     # "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
     return [(b"host", host), (b"accept-encoding", b"identity"), field("user-agent", user_agent)]
 

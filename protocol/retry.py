@@ -236,7 +236,7 @@ def _plan(
                     break
                 continue
             yield Sleep(wait)
-        elif errors and outcome.time_left is not None and outcome.time_left <= 0:
+        elif outcome.time_left is not None and outcome.time_left <= 0:
             _note(errors[-1], _NO_TIME)
             break
         outcome = yield from _attempt(provider, asked)

@@ -262,7 +262,8 @@ def status_error(
         # RFC 9110 section 15.5.8: only a proxy sends this.
         return ProxyError(
             f"the proxy {context.proxy or '(unknown)'} wants other credentials (407 Proxy Authentication "
-            "Required): put user and password into its URL, percent-encoded, as http://user:password@host:port",
+            f"Required){context.where()}: put user and password into its URL, percent-encoded, as "
+            "http://user:password@host:port",
             proxy=context.proxy or None,
             status_code=407,
             body=context.redact(body.decode("utf-8", "replace"), cut=True).encode(),
@@ -292,7 +293,7 @@ def _build(
     by_code = _ADVICE_BY_CODE.get(error.code, "") if isinstance(error.code, str) else ""
     if by_code:
         advice = by_code
-    elif status == 403 and isinstance(error.body, dict) and error.body.get("success") is False:
+    elif status in (401, 403) and isinstance(error.body, dict) and error.body.get("success") is False:
         advice = "The site refuses this message: see its words."
     details: dict[str, Any] = {}
     if status is not None and 300 <= status <= 399:

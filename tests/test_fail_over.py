@@ -110,6 +110,11 @@ def test_a_provider_that_stands_there_again_is_waited_for() -> None:
     assert effects == [Send("A"), Send("B"), Sleep(0.5), Send("A"), Sleep(0.5), Send("B")]
 
 
+def test_the_waits_are_the_policys() -> None:
+    plan = fail_over("AA", RetryPolicy(initial=3, jitter=0.5))
+    assert script(plan, Outcome(ReadError("x"), jitter=0.5), None) == [Send("A"), Sleep(2.25), Send("A")]
+
+
 def test_each_provider_has_its_own_backoff() -> None:
     effects = run("AABAB", *[ReadError("x") for _ in range(4)], None)
     assert effects == [Send("A"), Sleep(0.5), Send("A"), Send("B"), Sleep(1.0), Send("A"), Sleep(0.5), Send("B")]
@@ -276,6 +281,12 @@ def test_once_in_a_call_and_not_in_each_attempt() -> None:
     again = status(403)
     effects = retry(refused(status(403)), None, status(500), refused(again))
     assert effects == [*ONCE, Sleep(0.5), Send(P), GiveUp(again)]
+
+
+def test_a_missing_session_is_fetched_whatever_was_renewed_before() -> None:
+    again = status(403)
+    effects = retry(refused(status(403)), None, status(500), MISSING, None, refused(again))
+    assert effects == [*ONCE, Sleep(0.5), *ONCE, GiveUp(again)]
 
 
 def test_once_for_each_provider() -> None:

@@ -104,9 +104,9 @@ def test_the_traceback_shows_all_of_them_once_and_in_order() -> None:
 
 def test_what_is_raised_twice_makes_no_circle() -> None:
     same, other = ReadError("same"), ReadError("other")
-    error = failure([same, other, same, other, ReadError("last")])
+    error = failure([same, other, same, ReadError("last")])
     assert isinstance(error, RetryProviderError)
-    assert len(error.errors) == 5
+    assert len(error.errors) == 4
     assert printed(error).count("ReadError: same") == 3, "itself, and twice in the list"
     last = error.errors[-1]
     assert last.__context__ is other
@@ -121,6 +121,14 @@ def test_what_is_the_cause_of_a_later_one_makes_no_circle() -> None:
     assert second.__cause__ is first
     assert first.__context__ is None
     assert "all 2 attempts" in printed(error)
+
+
+def test_what_an_error_hides_stays_hidden() -> None:
+    first, second = raised(ReadError("first"), hides=True), raised(ReadError("second"), hides=True)
+    failure([first, second])
+    assert first.__suppress_context__
+    assert isinstance(first.__context__, KeyError)
+    assert second.__context__ is first
 
 
 def test_called_again_with_the_same_errors() -> None:

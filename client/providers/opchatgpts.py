@@ -125,7 +125,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
                 stream=bool(ask.stream),
                 nonce=session.nonce(),
                 chat_id=chat_id,
-                session_id=store.session_id,
+                session_id=self.session or store.session_id,
                 options=options,
                 extra_headers=ask.extra_headers,
             )

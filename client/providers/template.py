@@ -293,7 +293,9 @@ def _sorted_out(ask: Ask, known: frozenset[str]) -> tuple[dict[str, Any], dict[s
         for name, value in ask.params.items()
         if name not in known and name in vouched and not (name in EXTRA_PARAMETERS and name in PARAMETERS)
     }
-    params = {name: value for name, value in ask.params.items() if name not in extra}
+    # A chat's parameters that are None say nothing, to those who don't chat either.
+    said = {name: value for name, value in ask.params.items() if value is not None or name not in PARAMETERS - known}
+    params = {name: value for name, value in said.items() if name not in extra}
     # extra_body wins, and may say null.
     body = {**{name: value for name, value in extra.items() if value is not None}, **(ask.extra_body or {})}
     return params, body or None
