@@ -86,7 +86,7 @@ def test_a_name_that_nobody_has(kind: Any) -> None:
 @each_kind
 @pytest.mark.parametrize("inner", [RetryProvider([]), RotatedProvider([A]), IterListProvider])
 def test_none_inside_another(kind: Any, inner: Any) -> None:
-    with pytest.raises(ConfigurationError, match="holds providers itself: list those|has to be told whom to ask"):
+    with pytest.raises(ConfigurationError, match=r"holds providers itself: list those|has to be told whom to ask"):
         kind([A, inner])
 
 

@@ -346,7 +346,7 @@ def test_create_async(run: Run, server: ChatServer, other: ChatServer) -> None:
 def test_a_generator_fails_as_a_call_does(run: Run, server: ChatServer, other: ChatServer) -> None:
     async def main() -> str:
         text = ""
-        with pytest.raises(TruncatedStreamError):
+        with pytest.raises(TruncatedStreamError):  # noqa: PT012 - what came before it counts
             async for piece in in_turn(at(server), at(other)).create_async_generator("m", HI, stream=True):
                 text += str(piece)
         return text

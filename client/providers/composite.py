@@ -16,7 +16,7 @@ from ..settings import as_provider, name_of
 from .base import AsyncGeneratorProvider, ProviderModelMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from deltawire.protocol import Outcome, RetryBudget, RetryPolicy
     from deltawire.protocol.retry import Effect
@@ -130,12 +130,11 @@ class RotatedProvider(_Several):
         super().__init__(providers)
         self._next = 0
 
-    def turns(self) -> Iterable[Any]:
+    def turns(self) -> Iterator[Any]:
         """See `_Several.turns`."""
-        return self.providers[self._next :] + self.providers[: self._next]
-
-    def _asks(self, provider: Any) -> None:
-        super()._asks(provider)
-        # From where the circle stands: a provider may stand in it twice.
-        behind = next(at for at, each in enumerate(self.turns()) if each is provider)
-        self._next = (self._next + behind + 1) % len(self.providers)
+        count = len(self.providers)
+        start = self._next
+        for step in range(count):
+            at = (start + step) % count
+            self._next = (at + 1) % count
+            yield self.providers[at]
