@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ConfigurationError
+from deltawire.protocol.messages import as_messages
 
 from .calls import Call
 from .settings import checked_key, one_of
@@ -72,6 +73,9 @@ def call_of(
     if "api_key" in asked:
         asked["api_key"] = checked_key(asked["api_key"])
     asked.update(extras)
+    if not isinstance(messages, (str, list, tuple, type(None))):
+        # What can be read but once serves several attempts.
+        messages = as_messages(messages)
     ask = Ask(kind=kind, messages=messages, model=model, stream=stream, params=given, **asked)
     return Call(settings, ask, **options, native=native)
 

@@ -76,12 +76,16 @@ class Owner(Generic[_T]):
     def _one(self, name: str, verify: Any) -> _T:
         at = (name, verify if isinstance(verify, (bool, str)) else id(verify))
         with self._lock:
-            if self._closed:
-                raise UsageError("the client is closed: make a new one")
+            self.check()
             transport = self._made.get(at)
             if transport is None:
                 transport = self._made[at] = self._make(name, {**self._options, "verify": verify})
             return transport
+
+    def check(self) -> None:
+        """Raises `UsageError` once it is closed."""
+        if self._closed:
+            raise UsageError("the client is closed: make a new one")
 
     def close(self) -> list[_T]:
         """Nothing is opened from now on; gives the transports, which are to be closed."""

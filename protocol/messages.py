@@ -72,6 +72,11 @@ def last_user_text(messages: Any) -> str:
     return text
 
 
+def plain_messages(messages: Any) -> list[dict[str, Any]]:
+    """The messages as new dicts, whatever they were."""
+    return _plains(as_messages(messages))
+
+
 def _plains(messages: Iterable[Any]) -> list[dict[str, Any]]:
     plains = []
     for message in messages:
