@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
+_KINDS = ("image_models", "vision_models")
+
+
 class _Learnt(list[str]):
     """Names that a server gave; declared ones are a list of another kind."""
 
@@ -38,9 +41,12 @@ class Learning:
         self.call: Call | None = None
         self._found: Catalogue | None = None
         self.error: DeltawireError | None = None
-        declared = provider.models if not isinstance(provider.models, _Learnt) else []
-        if declared or not hasattr(provider, "target"):
-            self._found = self._catalogue(declared or provider.get_models())
+        declared = getattr(provider, "models", None) or []
+        if isinstance(declared, _Learnt):
+            declared = []
+        if declared or not hasattr(provider, "base_of"):
+            # (One that has a way of its own to a server may say nothing of models.)
+            self._found = self._catalogue(declared or (provider.get_models() if hasattr(provider, "get_models") else []))
             return
         call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
         self._at = (provider.base_of(call.ask, settings), call.target(provider).key)
@@ -51,8 +57,7 @@ class Learning:
             self._keep()
 
     def _catalogue(self, names: list[str]) -> Catalogue:
-        provider = self.provider
-        return Catalogue(names=list(names), image_models=provider.image_models, vision_models=provider.vision_models)
+        return Catalogue(list(names), *(list(getattr(self.provider, name, ())) for name in _KINDS))
 
     def learn(self, models: ModelList) -> None:
         """The server has answered."""
@@ -64,7 +69,7 @@ class Learning:
         provider = self.provider
         provider.models = _Learnt(self._found.names)
         # What was declared holds, whether or not the server says so.
-        for name in ("image_models", "vision_models"):
+        for name in _KINDS:
             setattr(provider, name, list(dict.fromkeys([*getattr(provider, name), *getattr(self._found, name)])))
 
     def fail(self, error: DeltawireError) -> None:
@@ -82,7 +87,7 @@ class Learning:
         if self.error is not None:
             raise self.error
         assert self._found is not None
-        return list(getattr(self._found if which == "names" else self.provider, which))
+        return list(getattr(self._found if which == "names" else self.provider, which, ()))
 
 
 class Names:
