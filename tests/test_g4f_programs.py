@@ -3,6 +3,7 @@ password, before a server that fails at first."""
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,30 @@ def test_the_proxy_of_the_environment(server: ChatServer, proxy: ProxyServer) ->
     assert len(server.requests) == len(proxy.requests)
 
 
+# --- Secrets ----------------------------------------------------------------------------------------
+
+
+def shows_no_secret(text: str) -> None:
+    basic = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+    for secret in (PASSWORD, WRONG, KEY, basic):
+        for shape in (secret, quote(secret, safe=""), repr(secret)[1:-1]):
+            assert shape not in text
+
+
+@some
+@pytest.mark.parametrize("kind", ["http", "socks"])
+def test_a_log_of_everything(
+    example: Example, kind: str, server: ChatServer, proxy: ProxyServer, socks: SocksServer
+) -> None:
+    """Also of what httpcore and asyncio have to say."""
+    logging = "logging.basicConfig(level=1); logging.getLogger('asyncio').setLevel(1)"
+    url = proxy.url if kind == "http" else socks.url
+    done = launch(f"{logging}\n{example.source}", **environment_of(server, url))
+    assert done.returncode == 0
+    assert "DEBUG:httpcore" in done.stderr
+    shows_no_secret(done.stdout + done.stderr)
+
+
 # --- When all fails ---------------------------------------------------------------------------------
 
 
@@ -121,9 +146,7 @@ def fails(example: Example, server: ChatServer, proxy: str, error: str) -> None:
     assert done.returncode == 1
     assert "Hello" not in done.stdout
     assert error in done.stderr
-    for secret in (PASSWORD, WRONG, KEY):
-        for shape in (secret, quote(secret, safe=""), repr(secret)[1:-1]):
-            assert shape not in done.stdout + done.stderr
+    shows_no_secret(done.stdout + done.stderr)
     # Each of them raises what it should, and leaves nothing open.
     assert "ResourceWarning" not in done.stderr
     assert "Exception ignored" not in done.stderr
