@@ -164,7 +164,8 @@ def test_a_wrong_password(example: Example, server: ChatServer, proxy: ProxyServ
     assert not any(each.authorized for each in proxy.requests)
 
 
-@some
+# (Five attempts would wait for seconds.)
+@pytest.mark.parametrize("example", [NAMED["models.py"], NAMED["async_stream.py"]], ids=name_of)
 def test_a_proxy_that_is_gone(example: Example, server: ChatServer) -> None:
     with ProxyServer(username="me", password=PASSWORD) as proxy:
         url = proxy.url
