@@ -72,7 +72,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     ssl: Any = None
     """How the site's certificate is checked; see `OpenaiTemplate.ssl`."""
 
-    _stores: dict[str, Store] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
+    _stores: dict[Any, Store] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -123,7 +123,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
         site = self._site(url, settings, ask.extra_query)
-        store = self._stores.setdefault(url, Store(self.nonce))
+        # A nonce belongs to whoever the site takes us for.
+        seen_as = sorted((settings.default_headers or {}).items())
+        store = self._stores.setdefault((url, *seen_as), Store(self.nonce))
         params = dict(ask.params)
         stop = params.pop("stop", None)
         options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}

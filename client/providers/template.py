@@ -14,9 +14,9 @@ from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
 from deltawire.protocol.request import PARAMETERS
 
-from ..asking import EXTRA_PARAMETERS, call_of
+from ..asking import EXTRA_PARAMETERS
 from ..media import read_media
-from ..settings import UNSET, Settings, key_among, make, name_of
+from ..settings import Settings, key_among, name_of
 from ..targets import Ask, Target
 from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 from .methods import built_in, either
@@ -159,15 +159,15 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 
         Raises `ConfigurationError` for what can't be sent, at once; the rest when it is iterated.
         """
-        from ..generating import AsyncPieces
+        from ..generating import pieces_of
 
         given = {
-            "proxy": UNSET if proxy is None else proxy, "timeout": timeout, "media": media, "api_key": api_key,
+            "proxy": proxy, "stream": stream, "timeout": timeout, "media": media, "api_key": api_key,
             "api_endpoint": api_endpoint, "api_base": api_base, "temperature": temperature, "max_tokens": max_tokens,
             "top_p": top_p, "stop": stop, "prompt": prompt, "headers": headers, "impersonate": impersonate,
             "extra_parameters": extra_parameters, "extra_data": extra_data,
         }  # fmt: skip
-        return AsyncPieces(call_of(make(provider=self), messages, model, stream, {**given, **kwargs}, native=True))
+        return pieces_of(self, model, messages, {**given, **kwargs})
 
     @either
     def target(self, ask: Ask, settings: Settings) -> Target:
