@@ -122,7 +122,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         url = ask.base_url or settings.given_url or self.url
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
-        site = self._site(url, settings, ask.extra_query)
+        site = self._site(url, ask, settings)
         store = self._stores.setdefault(url, Store(self.nonce))
         params = dict(ask.params)
         stop = params.pop("stop", None)
@@ -155,7 +155,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         )
 
     @either
-    def _site(self, url: str, settings: Settings, query: Mapping[str, object] | None) -> Site:
+    def _site(self, url: str, ask: Ask, settings: Settings) -> Site:
+        # A browser that is to be looked like has a name of its own.
+        of_old = self.historical and not (ask.impersonate or settings.impersonate)
         return Site.at(
             url,
             path=self.path,
@@ -168,9 +170,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             history_with_last=self.history_with_last,
             historical=self.historical,
             nonce_from=self.nonce_from,
-            user_agent=None if self.historical else USER_AGENT,
+            user_agent=None if of_old else USER_AGENT,
             default_headers={**self.headers, **(settings.default_headers or {})},
-            default_query={**(settings.default_query or {}), **(query or {})},
+            default_query={**(settings.default_query or {}), **(ask.extra_query or {})},
         )
 
 
