@@ -118,7 +118,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         if ask.media:
             raise ConfigurationError(f"{name} takes texts only: leave out media")
         if ask.api_endpoint:
-            raise ConfigurationError(f"{name} takes no api_endpoint: give it the site's URL as base_url, and its path")
+            raise ConfigurationError(f"{name} takes no api_endpoint: give the site's URL as base_url")
         url = ask.base_url or settings.given_url or self.url
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
