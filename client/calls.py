@@ -115,10 +115,9 @@ class Attempt:
             refused = self.answers and session is not None and session.is_refused(last.error)
             return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
-            if empty := self._empty(last):
-                return self._call.failed(
-                    EmptyReplyError(f"the reply is empty{self.context.where()}: {empty}"), self.url
-                )
+            if lacking := self._lacking(last):
+                empty = EmptyReplyError(f"the reply is empty{self.context.where()}: {lacking}")
+                return self._call.failed(empty, self.url)
             self._ended()
             return Outcome(None)
         return None
