@@ -52,8 +52,8 @@ class Store:
     """Where the session of a site is kept between calls. (Of calls that begin at once, each may fetch one; any will do,
     and the last of them stays.)"""
 
-    def __init__(self) -> None:
-        self.nonce: str | None = None
+    def __init__(self, nonce: str | None = None) -> None:
+        self.nonce = nonce
         self.session_id: str | None = None
 
 
