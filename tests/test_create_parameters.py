@@ -30,12 +30,6 @@ Sends = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def local(server: ChatServer) -> type[OpenaiTemplate]:
-    """A provider: this server."""
-    return type("Local", (OpenaiTemplate,), {"api_base": server.url})
-
-
-@pytest.fixture
 def sends(collect: Collect, server: ChatServer, local: type[OpenaiTemplate]) -> Sends:
     """The body that arrives, given these arguments."""
 

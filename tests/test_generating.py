@@ -30,12 +30,6 @@ pytestmark = pytest.mark.usefixtures("_tidy")
 BROKEN = Answer(tokens=["Hel"], finish_reason=None, done=False, ending="close")
 
 
-@pytest.fixture
-def local(server: ChatServer) -> type[OpenaiTemplate]:
-    """A provider: this server."""
-    return type("Local", (OpenaiTemplate,), {"api_base": server.url})
-
-
 # --- Pieces -----------------------------------------------------------------------------------------------
 
 
