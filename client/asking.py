@@ -68,8 +68,10 @@ def call_of(
     # Every provider streams here, be it the whole reply at once.
     asked.pop("ignore_stream", None)
     image, image_name = asked.pop("image", None), asked.pop("image_name", None)
+    if asked.get("media") is not None:
+        asked["media"] = pairs(asked["media"])
     if image is not None:
-        asked["media"] = [*(pairs(asked.get("media")) or ()), (image, image_name)]
+        asked["media"] = [*(asked.get("media") or ()), (image, image_name)]
     for name in ("base_url", "api_endpoint", "impersonate"):
         if name in asked:
             text(said.get(name, name), asked[name])
@@ -87,6 +89,9 @@ def call_of(
         # An iterator can be read but once, and there may be several attempts.
         messages = as_messages(messages)
     asked.update(extras)
+    if not isinstance(messages, (str, list, tuple, type(None))):
+        # What can be read but once serves several attempts.
+        messages = as_messages(messages)
     ask = Ask(kind=kind, messages=messages, model=model, stream=stream, params=given, **asked)
     return Call(settings, ask, **options, native=native)
 

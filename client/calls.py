@@ -37,6 +37,7 @@ from deltawire.protocol import (
     attempts,
 )
 from deltawire.protocol.images import ImagesResponse, markdown
+from deltawire.protocol.messages import last_user_text
 from deltawire.protocol.objects import with_extra
 
 from .providers.methods import is_own
@@ -126,7 +127,7 @@ class Attempt:
                 store = self._session.store
                 store.nonce, store.session_id = event.nonce, event.session_id
             elif isinstance(event, ImagesResponse) and self._call.ask.kind == "chat":
-                self.events[position] = _images_chunk(event, self._call.ask.prompt or "")
+                self.events[position] = _images_chunk(event, self._call.prompt)
                 self._call.draws = True
         self.over()
 
@@ -202,6 +203,11 @@ class Call:
         self._native = native and not self.several
         if not self.several:
             self.target(given)
+
+    @property
+    def prompt(self) -> str:
+        """What images are asked for with."""
+        return last_user_text(self.ask.messages) if self.ask.prompt is None else self.ask.prompt
 
     def plan(self) -> Generator[Effect[Any], Outcome | None, None]:
         """The plan of the call's attempts."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
+_KINDS = ("image_models", "vision_models")
+
+
 class Learning:
     """What one provider's models are, but for the waiting: where `call` is not None, it has to be made, and `learn` or
     `fail` be told how it went."""
@@ -35,9 +38,12 @@ class Learning:
         self.call: Call | None = None
         self._found: Catalogue | None = None
         self.error: DeltawireError | None = None
-        declared = declared_in(provider.models)
-        if declared or not hasattr(provider, "target"):
-            self._found = self._catalogue(declared or provider.get_models())
+        declared = declared_in(getattr(provider, "models", []))
+        if declared or not hasattr(provider, "base_of"):
+            # (One that has a way of its own to a server may say nothing of models.)
+            self._found = self._catalogue(
+                declared or (provider.get_models() if hasattr(provider, "get_models") else [])
+            )
             return
         try:
             call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
@@ -53,8 +59,7 @@ class Learning:
             self._keep()
 
     def _catalogue(self, names: list[str]) -> Catalogue:
-        provider = self.provider
-        return Catalogue(names=list(names), image_models=provider.image_models, vision_models=provider.vision_models)
+        return Catalogue(list(names), *(list(getattr(self.provider, name, ())) for name in _KINDS))
 
     def learn(self, models: ModelList) -> None:
         """The server has answered."""
@@ -66,7 +71,7 @@ class Learning:
         provider = self.provider
         provider.models = Learnt(self._found.names, declared=[])
         # What was declared holds, whether or not the server says so; what another server said does not.
-        for name in ("image_models", "vision_models"):
+        for name in _KINDS:
             declared = declared_in(getattr(provider, name))
             setattr(provider, name, Learnt([*declared, *getattr(self._found, name)], declared=declared))
 
@@ -85,7 +90,7 @@ class Learning:
         if self.error is not None:
             raise self.error
         assert self._found is not None
-        return list(getattr(self._found if which == "names" else self.provider, which))
+        return list(getattr(self._found if which == "names" else self.provider, which, ()))
 
 
 class Names:

@@ -36,7 +36,9 @@ class Ask(msgspec.Struct, kw_only=True):
     extra_body: dict[str, Any] | None = None
     extra_headers: dict[str, str | None] | None = None
     extra_query: dict[str, Any] | None = None
-    media: Any = None
+    media: list[tuple[Any, str | None]] | None = None
+    parts: list[dict[str, Any]] | None = None
+    """The media, read: files that can't seek can be read but once, and several providers may be asked."""
     prompt: str | None = None
     """For images; for a chat the user's last message."""
     api_key: Any = None
@@ -50,8 +52,8 @@ class Store:
     """Where the session of a site is kept between calls. (Of calls that begin at once, each may fetch one; any will do,
     and the last of them stays.)"""
 
-    def __init__(self) -> None:
-        self.nonce: str | None = None
+    def __init__(self, nonce: str | None = None) -> None:
+        self.nonce = nonce
         self.session_id: str | None = None
 
 

@@ -175,6 +175,13 @@ class ChatCompletionChunk(_Answer):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: Usage | None = None
+
+    if TYPE_CHECKING:
+
+        @property
+        def provider(self) -> str:
+            """The name of the provider whose answer this is, where a client got it."""
+
     error: Any = None
     """An error beside the choices, as OpenRouter sends it; the reply fails right after this chunk."""
 
@@ -199,6 +206,12 @@ class ChatCompletion(_Answer):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: Usage | None = None
+
+    if TYPE_CHECKING:
+
+        @property
+        def provider(self) -> str:
+            """The name of the provider whose answer this is, where a client got it."""
 
 
 class Model(Object):

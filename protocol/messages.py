@@ -86,6 +86,11 @@ def as_texts(messages: Any) -> list[dict[str, str]]:
     return texts
 
 
+def plain_messages(messages: Any) -> list[dict[str, Any]]:
+    """The messages as new dicts, whatever they were."""
+    return _plains(as_messages(messages))
+
+
 def _plains(messages: Iterable[Any]) -> list[dict[str, Any]]:
     plains = []
     for message in messages:

@@ -201,6 +201,9 @@ def test_api_endpoint(sends: Sends, server: ChatServer, local: type[OpenaiTempla
     assert target(api_endpoint=other, api_base="http://127.0.0.1:9") == "/v1/other/chat/completions"
     assert target(declared, api_endpoint=server.url + "/chat/completions") == "/v1/chat/completions"
     assert target(api_endpoint=None) == "/v1/chat/completions"
+    # What is declared gives way to a base URL that somebody names.
+    assert target(declared, api_base=server.url + "/named") == "/v1/named/chat/completions"
+    assert target(type(declared)(api_endpoint=other, api_base=server.url + "/x")) == "/v1/other/chat/completions"
     assert_refused(local, "api_endpoint", "", 0, False, "127.0.0.1/v1", b"http://127.0.0.1/v1")
 
 

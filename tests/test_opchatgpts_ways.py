@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trustme
 from driving import HI, SOON, SOON_ONCE, Driver, Run, blocking, cancelled_when
+from programs import run_program
 from sites import asked, submits
 from ways import WAYS, Way, assert_no_secret, laid, named
 
@@ -148,13 +149,13 @@ def test_deadlines(driver: Driver, server: ChatServer, answer: Answer, deadline:
 
 
 def test_the_total_deadline_holds_for_session_and_answer(driver: Driver, server: ChatServer) -> None:
-    server.plan(Answer(delay=0.2, to=START), Answer(cut_after=0, ending="stall"))
-    timeout = Timeout(total=0.4)
+    server.plan(Answer(delay=0.1, to=START), Answer(cut_after=0, ending="stall"))
+    timeout = Timeout(total=0.6)
     heard = driver.ask({"provider": Opchatgpts(url=server.site_url), "timeout": timeout, "max_retries": SOON})
     assert isinstance(heard.error, TimeoutError)
     assert heard.error.deadline == "total"
     start, submit = server.requests
-    assert submit.arrived - start.arrived < 0.4
+    assert submit.arrived - start.arrived < 0.6
 
 
 # --- Cancelled, and left ------------------------------------------------------------------------------
@@ -223,6 +224,40 @@ def test_leaving_early(run: Run, server: ChatServer) -> None:
     assert next(left) == "a"
     left.close()
     assert server.wait_outcome(4) == "client-closed"
+
+
+PROGRAM = """
+import sys
+from deltawire import Opchatgpts
+
+class Site(Opchatgpts):
+    url = sys.argv[1]
+
+async def main():
+    async for piece in Site.create_async_generator("", [{"role": "user", "content": "Hi"}]):
+        print(piece, end="")
+        break
+    async for piece in Site().create_async_generator("", "Hi"):
+        print(piece, end="")
+
+"""
+ENDS = {
+    "asyncio": "import asyncio; asyncio.run(main())",
+    "trio": "import trio; trio.run(main)",
+    "sync": """
+for piece in Site.create_generator("", "Hi"):
+    print(piece, end="")
+    break
+print(*Site().create_generator("", "Hi"), sep="", end="")
+""",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_programs_that_leave_early_end_without_a_word(server: ChatServer, name: str) -> None:
+    server.plan(Answer(events=[LIVE % b"a"], ending="stall"))
+    assert run_program(PROGRAM + ENDS[name], server.site_url) == "aHello"
+    assert server.wait_outcome(1) == "client-closed"
 
 
 # --- Failures, and company ----------------------------------------------------------------------------

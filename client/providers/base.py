@@ -154,12 +154,12 @@ class AsyncGeneratorProvider(BaseProvider):
     def create_generator(self, *args: Any, **kwargs: Any) -> Iterator[str | Piece]:
         """As ``create_async_generator`` and with the same arguments, for programs that block. It sends at once.
 
-        (A generator of one's own runs in an event loop of its own, in a thread.)
+        (A generator of one's own begins with the first step, in an event loop of its own, in a thread.)
         """
         result = self.create_async_generator(*args, **kwargs)
         if hasattr(result, "blocking"):
             return result.blocking()  # type: ignore[no-any-return]
-        from ..generated import Blocking
+        from ..blocking import Blocking
 
         return Blocking(result)
 
@@ -169,7 +169,13 @@ class AsyncGeneratorProvider(BaseProvider):
     @either
     async def create_async(self, *args: Any, **kwargs: Any) -> str:
         """The whole answer of ``create_async_generator``."""
-        return "".join([str(piece) async for piece in self.create_async_generator(*args, **kwargs)])
+        from ..blocking import end, iterator_of
+
+        pieces = await iterator_of(self.create_async_generator(*args, **kwargs))
+        try:
+            return "".join([str(piece) async for piece in pieces if piece is not None])
+        finally:
+            await end(pieces)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

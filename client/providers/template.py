@@ -66,6 +66,9 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        if self.api_base != type(self).api_base and "api_endpoint" not in attributes:
+            # That of the class is another server's.
+            self.api_endpoint = None
         self._catalogues = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -219,14 +222,16 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
             "models_path": self.models_path,
             "images_path": self.images_path,
         }
-        if draws:
-            options["images_path"] = _path(self.images_path, model)
-        elif ask.kind == "chat" and (ask.api_endpoint or self.api_endpoint):
-            options["chat_url"] = ask.api_endpoint or self.api_endpoint
-        elif ask.kind == "chat":
-            options["chat_path"] = _path(self.chat_path, model)
         if self.api_version:
             options["default_query"] = {"api-version": self.api_version}
+        # A base URL that the caller or the client names is no other than the one to ask.
+        chat_url = ask.api_endpoint or (None if ask.base_url or settings.given_url else self.api_endpoint)
+        if draws:
+            options["images_path"] = _path(self.images_path, model)
+        elif ask.kind == "chat" and chat_url:
+            return settings.endpoint_at(chat_url, chat_url=chat_url, **options)
+        elif ask.kind == "chat":
+            options["chat_path"] = _path(self.chat_path, model)
         return settings.endpoint_at(self.base_of(ask, settings), **options)
 
 
@@ -256,7 +261,9 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
     if ask.prompt is not None:
         messages = with_prompt(messages, ask.prompt)
     if ask.media is not None:
-        messages = with_media(messages, read_media(ask.media))
+        if ask.parts is None:
+            ask.parts = read_media(ask.media)
+        messages = with_media(messages, ask.parts)
     if not provider.supports_system_message:
         messages = fold_system(messages)
     if not provider.supports_message_history:
