@@ -89,7 +89,8 @@ def test_nobody_to_ask(names_of: Any) -> None:
 
 def test_images_of_the_first_that_draws(server: ChatServer) -> None:
     provider = in_turn(Opchatgpts(url=server.site_url), at(server))
-    for options in ({"provider": provider}, {"image_provider": provider}):
+    ways: list[dict[str, Any]] = [{"provider": provider}, {"image_provider": provider}]
+    for options in ways:
         with Client(**options) as client:
             assert len(client.images.generate("a cat", "painter").data) == 1
     server.plan(Answer.error(400))
