@@ -35,7 +35,7 @@ class BaseClient:
     ``timeout``: seconds, for the first content and between contents; or a `Timeout`.
     ``max_retries``: extra attempts, before the first content only; or a `RetryPolicy`.
     ``verify``: True, a file of certificate authorities, an ``ssl.SSLContext``, or False.
-    ``http2``: offer HTTP/2 (needs ``deltawire[http2]``).
+    ``http2``: offer HTTP/2 (needs ``deltawire[http2]``); with ``impersonate`` it is as the browser has it.
     ``uds``: the path of a Unix domain socket to connect to, whatever host the base URL names; no proxy then.
     ``local_address``: the IP address to connect from.
     ``impersonate``: the browser whose TLS and headers requests are to show, such as "chrome" (needs
@@ -94,6 +94,8 @@ class BaseClient:
             direct=uds is not None,
         )
         self._owner = self._own(transport, verify=verify, http2=http2, uds=uds, local_address=local_address)
+        # What is wrong with these is told now, not at the first call.
+        self._owner.transport_for("", None, impersonate or "")
 
     _owner: Any
 

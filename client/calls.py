@@ -35,9 +35,9 @@ from deltawire.protocol import (
     UsageError,
     accumulate,
     attempts,
-    is_stale_nonce,
 )
 from deltawire.protocol.images import ImagesResponse, markdown
+from deltawire.protocol.messages import last_user_text
 from deltawire.protocol.objects import with_extra
 
 from .providers.methods import is_own
@@ -74,10 +74,8 @@ class Attempt:
             provider=target.name if call.names_provider else "",
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
-            # Sites know no keys: what they refuse is refused for another reason.
-            key_given=key is not None
-            or target.dialect == "opchatgpts"
-            or any(name == b"authorization" for name, _ in request.headers),
+            key_given=key is not None or any(name == b"authorization" for name, _ in request.headers),
+            key_name=target.key_name,
             secrets=tuple(secrets),
         )
         self.answers = session is None
@@ -112,7 +110,8 @@ class Attempt:
         if self._stream and self.reply.contents:
             return Outcome(None)
         if isinstance(last, StreamFailed):
-            refused = self.answers and self.target.session is not None and is_stale_nonce(last.error)
+            session = self.target.session
+            refused = self.answers and session is not None and session.is_refused(last.error)
             return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
             if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
@@ -128,12 +127,12 @@ class Attempt:
                 store = self._session.store
                 store.nonce, store.session_id = event.nonce, event.session_id
             elif isinstance(event, ImagesResponse) and self._call.ask.kind == "chat":
-                self.events[position] = _images_chunk(event, self._call.ask.prompt or "")
+                self.events[position] = _images_chunk(event, self._call.prompt)
                 self._call.draws = True
         self.over()
 
     def over(self) -> None:
-        """The reply has been read to its end: take over what it says beside the answer."""
+        """The reply is read no further: take over what it has said beside the answer."""
         session = self.target.session
         if session is not None and self.reply.new_token:
             session.store.nonce = self.reply.new_token
@@ -189,6 +188,9 @@ class Call:
         self.provider = given
         self.stream = ask.kind == "chat" and bool(ask.stream)
         self.proxy = proxy
+        if proxy is not UNSET:
+            # A mistake in it should be told now, not at the first attempt.
+            settings.proxy_for("https://example.org/", proxy)
         self.timeout = settings.timeout if timeout is None else Timeout.of(timeout)
         self.policy = settings.policy if max_retries is None else policy_of(max_retries)
         total = self.timeout.total
@@ -201,6 +203,11 @@ class Call:
         self._native = native and not self.several
         if not self.several:
             self.target(given)
+
+    @property
+    def prompt(self) -> str:
+        """What images are asked for with."""
+        return last_user_text(self.ask.messages) if self.ask.prompt is None else self.ask.prompt
 
     def plan(self) -> Generator[Effect[Any], Outcome | None, None]:
         """The plan of the call's attempts."""
@@ -243,11 +250,15 @@ class Call:
         session = target.session
         if isinstance(effect, Prepare):
             assert session is not None, "a provider without sessions asks for none"
+            assert session.build is not None
+            if session.renewed:
+                return Outcome(None)
             attempt = Attempt(self, target, self.dressed(session.build()), None, session)
-        elif session is not None and session.missing:
-            return Outcome(None, needs_session=True)
         else:
+            # Made even where a session is to be fetched first: what can't be sent is refused before anything is.
             attempt = target.attempt(self, key, effect.url)
+            if session is not None and session.missing:
+                return Outcome(None, needs_session=True)
         return attempt, attempt.open(owner)
 
     def dressed(self, request: HTTPRequest) -> HTTPRequest:

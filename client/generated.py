@@ -6,11 +6,6 @@ proxy and timeout are theirs to heed: they are given as arguments.
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import queue
-import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import (
@@ -24,26 +19,25 @@ from deltawire.protocol import (
     StreamFailed,
     ToolCallDelta,
     Usage,
+    UsageError,
 )
 from deltawire.protocol.accumulate import Accumulator
+from deltawire.protocol.messages import plain_messages
 from deltawire.protocol.pieces import FinishReason, Reasoning, ToolCalls
 
+from .blocking import Blocking, end, iterator_of
 from .calls import Attempt
-from .media import read_media
+from .media import pairs
 from .settings import key_among, name_of
 from .targets import Target
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from deltawire.protocol import ChatCompletion, Event, Proxy
 
     from .calls import Call
     from .owners import Owner
-
-# Pieces that a generator may be ahead of a program that blocks.
-_AHEAD = 16
 
 
 class GeneratedTarget(Target):
@@ -74,7 +68,7 @@ class GeneratedAttempt(Attempt):
 
     def __init__(self, call: Call, target: GeneratedTarget, key: str | None) -> None:
         provider, ask = target.provider, call.ask
-        self.target = target
+        self.target: GeneratedTarget = target
         self.answers = True
         self.url = getattr(provider, "url", None) or ""
         self.context = Context(provider=target.name)
@@ -83,24 +77,35 @@ class GeneratedAttempt(Attempt):
         self._call = call
         self._stream = call.stream
         self.reply: Any = GeneratedReply(target.stop)
-        proxy = call.settings.proxy_for(self.url or "https://example.org/", call.proxy)
+        self.proxy = proxy = call.settings.proxy_for(self.url or "https://example.org/", call.proxy)
         given = {
             "proxy": None if proxy is None else _whole(proxy),
             "timeout": call.timeout.first_content,
-            "media": read_media(ask.media) if ask.media else None,
+            "media": pairs(ask.media),
             "api_key": key,
+            "api_base": ask.base_url or call.settings.given_url,
+            "api_endpoint": ask.api_endpoint,
             "prompt": ask.prompt,
             "impersonate": ask.impersonate or call.settings.impersonate,
+            "extra_query": ask.extra_query,
+            "extra_parameters": ask.extra_parameters,
             **ask.params,
-            "headers": ask.extra_headers,
+            "headers": {**(call.settings.default_headers or {}), **(ask.extra_headers or {})} or None,
         }
         self.arguments = {name: value for name, value in given.items() if value is not None} | (ask.extra_body or {})
-        model = provider.get_model(ask.model) if hasattr(provider, "get_model") else ask.model
-        self._start = lambda: provider.create_async_generator(model, ask.messages, stream=call.stream, **self.arguments)
 
     def open(self, owner: Owner[Any]) -> Any:
         """See `Attempt.open`."""
+        owner.check()
         return (GeneratedExchange if owner.blocks else AsyncGeneratedExchange)(self._start, self.reply)
+
+    def _start(self) -> Any:
+        # In the exchange: what the provider's own methods raise is how the attempt went.
+        provider, ask = self.target.provider, self._call.ask
+        model = provider.get_model(ask.model) if hasattr(provider, "get_model") else ask.model
+        # Its own copy of the messages, to change as it likes.
+        messages = plain_messages(ask.messages)
+        return provider.create_async_generator(model, messages, stream=self._call.stream, **self.arguments)
 
 
 class GeneratedReply:
@@ -117,6 +122,7 @@ class GeneratedReply:
         self._stop = None if stop is None else StopWords(stop)
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
+        self._calls = 0
 
     @property
     def contents(self) -> int:
@@ -128,9 +134,11 @@ class GeneratedReply:
         return None if self._accumulator.empty else self._accumulator.completion()
 
     def receive(self, piece: Any) -> list[Event]:
-        """The next piece."""
-        if self.done or isinstance(piece, BaseException):
+        """The next piece. What is none of ours is the text that it prints as; None is none."""
+        if self.done or piece is None:
             return []
+        if isinstance(piece, (bytes, bytearray)):
+            return self.fail(ConfigurationError("the provider's generator yields bytes: let it decode them first"))
         if isinstance(piece, FinishReason):
             self._finish_reason = piece.reason
             return []
@@ -143,15 +151,15 @@ class GeneratedReply:
         if isinstance(piece, Reasoning):
             delta.reasoning_content = piece.text
         elif isinstance(piece, ToolCalls):
-            calls = enumerate(piece.tool_calls)
+            calls = enumerate(piece.tool_calls, self._calls)
             delta.tool_calls = [
                 ToolCallDelta(index=index, id=call.id, type=call.type, function=call.function) for index, call in calls
             ]
+            self._calls += len(piece)
         else:
             delta.content = str(piece) if self._stop is None else self._stop.receive(str(piece))
-        if not (delta.content or delta.reasoning_content or delta.tool_calls):
-            events: list[Event] = []
-        else:
+        events: list[Event] = []
+        if delta.content or delta.reasoning_content or delta.tool_calls:
             events = self._chunk(ChatCompletionChunk(choices=[ChunkChoice(delta=delta)]))
         if self._stop is not None and self._stop.stopped:
             events += self.end()
@@ -161,105 +169,134 @@ class GeneratedReply:
         self._accumulator.add(chunk)
         return [chunk]
 
+    def _flush(self) -> list[Event]:
+        """The text that might have been the beginning of a stop word."""
+        left = "" if self._stop is None else self._stop.flush()
+        return self._chunk(ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content=left))])) if left else []
+
     def end(self) -> list[Event]:
         """The generator is at its end."""
         if self.done:
             return []
-        events: list[Event] = []
-        if self._stop is not None and (left := self._stop.flush()):
-            events += self._chunk(ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content=left))]))
+        events = self._flush()
         self.done = True
         # Without any content it needs a reason of its own to count as an answer.
-        if (reason := self._finish_reason or ("stop" if self.contents else None)) and not self._accumulator.finished:
+        reason = self._finish_reason or (("tool_calls" if self._calls else "stop") if self.contents else None)
+        if reason is not None and not self._accumulator.finished:
             choices = [ChunkChoice(finish_reason=reason)]
             events += self._chunk(ChatCompletionChunk(choices=choices, usage=self._usage))
+        elif self._usage is not None:
+            events += self._chunk(ChatCompletionChunk(usage=self._usage))
         return [*events, StreamEnded(self._accumulator.finished)]
 
     def fail(self, error: Exception) -> list[Event]:
         """The generator has raised this."""
         if self.done:
             return []
+        events = self._flush()
         self.done = True
-        return [StreamFailed(error)]  # type: ignore[arg-type] # it may be an error of the provider's own
+        return [*events, StreamFailed(error)]  # type: ignore[arg-type] # it may be an error of the provider's own
 
 
-class GeneratedExchange:
-    """As `deltawire.transports.Exchange`."""
+class _Exchange:
+    """What both kinds of exchange know."""
 
     def __init__(self, start: Callable[[], Any], reply: GeneratedReply) -> None:
         self._start = start
         self._reply = reply
-        self._pieces: Blocking | None = None
+        # What a generator gives after it was interrupted is no answer.
+        self._closed = False
+
+    def _check(self) -> None:
+        if self._closed:
+            raise UsageError("the exchange is closed")
+
+
+class GeneratedExchange(_Exchange):
+    """As `deltawire.transports.Exchange`."""
+
+    _pieces: Blocking | None = None
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
         reply = self._reply
         events: list[Event] = []
-        try:
-            if self._pieces is None:
-                self._pieces = Blocking(self._start())
-            while not events and not reply.done:
+        while not events and not reply.done:
+            self._check()
+            try:
+                if self._pieces is None:
+                    self._pieces = Blocking(self._start())
                 piece = next(self._pieces, self)
-                events = reply.end() if piece is self else reply.receive(piece)
-        except Exception as error:
-            events = reply.fail(error)
+            except Exception as error:
+                return reply.fail(error)
+            except BaseException:
+                self._closed = True
+                raise
+            events = reply.end() if piece is self else reply.receive(piece)
         return events
 
     def close(self) -> None:
-        """See `Exchange`."""
+        """See `Exchange`. Raises what the generator fails with at its end."""
+        self._closed = True
         if self._pieces is not None:
             self._pieces.close()
 
     def abandon(self) -> None:
-        """See `Exchange`. (What is dropped ends itself.)"""
-        self._pieces = None
+        """See `Exchange`."""
+        self._closed = True
+        if self._pieces is not None:
+            self._pieces.abandon()
 
 
-class AsyncGeneratedExchange:
+class AsyncGeneratedExchange(_Exchange):
     """As `deltawire.transports.AsyncExchange`."""
 
-    def __init__(self, start: Callable[[], Any], reply: GeneratedReply) -> None:
-        self._start = start
-        self._reply = reply
-        self._pieces: AsyncIterator[Any] | None = None
+    _pieces: AsyncIterator[Any] | None = None
+    _runner: Any = None
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
         reply = self._reply
         events: list[Event] = []
-        try:
-            if self._pieces is None:
-                self._pieces = await _iterator(self._start())
-            while not events and not reply.done:
-                try:
-                    piece = await self._pieces.__anext__()
-                except StopAsyncIteration:
-                    events = reply.end()
-                else:
-                    events = reply.receive(piece)
-        except Exception as error:
-            events = reply.fail(error)
+        while not events and not reply.done:
+            self._check()
+            try:
+                if self._pieces is None:
+                    self._pieces = await self._begin()
+                piece = await self._pieces.__anext__()
+            except StopAsyncIteration:
+                events = reply.end()
+            except Exception as error:
+                return reply.fail(error)
+            except BaseException:
+                self._closed = True
+                raise
+            else:
+                events = reply.receive(piece)
         return events
 
-    async def aclose(self) -> None:
-        """See `AsyncExchange`."""
-        close = getattr(self._pieces, "aclose", None)
-        if close is not None:
-            import anyio
+    async def _begin(self) -> AsyncIterator[Any]:
+        # Not at the head of the module: it loads anyio.
+        from deltawire.transports._lifetime import Runner
 
-            with anyio.CancelScope(shield=True):
-                await close()
+        self._runner = Runner()
+        return await iterator_of(self._start())
+
+    async def aclose(self) -> None:
+        """See `AsyncExchange`. Raises what the generator fails with at its end."""
+        import anyio
+
+        self._closed = True
+        pieces, self._pieces = self._pieces, None
+        with anyio.CancelScope(shield=True):
+            await end(pieces)
 
     def abandon(self) -> None:
-        """See `AsyncExchange`. (The event loop ends generators that are dropped.)"""
-        self._pieces = None
-
-
-async def _iterator(result: Any) -> AsyncIterator[Any]:
-    """What ``create_async_generator`` gave: an async iterator, or a coroutine that gives one."""
-    if inspect.isawaitable(result) and not hasattr(result, "__anext__"):
-        result = await result
-    return result.__aiter__()  # type: ignore[no-any-return]
+        """See `AsyncExchange`. (Trio complains of generators that are left to the garbage collector.)"""
+        self._closed = True
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            self._runner.spawn(lambda: end(pieces))
 
 
 def _whole(proxy: Proxy) -> str:
@@ -270,88 +307,3 @@ def _whole(proxy: Proxy) -> str:
         return proxy.url
     scheme, _, rest = proxy.url.partition("://")
     return f"{scheme}://{quote(proxy.username, safe='')}:{quote(proxy.password or '', safe='')}@{rest}"
-
-
-class _Pump:
-    """Runs an async iterator in a thread, on an asyncio loop of its own, and queues what it gives."""
-
-    def __init__(self, result: Any) -> None:
-        self.queue: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(_AHEAD)
-        self._result = result
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._ended = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="deltawire generator", daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        import asyncio
-
-        error: BaseException | None = None
-        try:
-            asyncio.run(self._main())
-        except BaseException as problem:
-            error = problem
-        self._put((None, error or StopIteration()))
-
-    async def _main(self) -> None:
-        import asyncio
-
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        iterator = await _iterator(self._result)
-        try:
-            while not self._ended.is_set():
-                # Waiting here holds up the loop, which has nothing else to do.
-                self._put((await iterator.__anext__(), None))
-        except StopAsyncIteration:
-            pass
-        finally:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
-
-    def _put(self, item: tuple[Any, BaseException | None]) -> None:
-        if not self._ended.is_set():
-            self.queue.put(item)
-
-    def end(self) -> None:
-        """Let the thread come to its end, without waiting for it."""
-        self._ended.set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self.queue.get_nowait()
-        if self._loop is not None and self._task is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._task.cancel)
-
-
-class Blocking:
-    """An async iterator, as an iterator for a program that blocks; it runs in a thread of its own."""
-
-    def __init__(self, result: Any) -> None:
-        self._pump = _Pump(result)
-        self._over = False
-        self._finalizer = weakref.finalize(self, self._pump.end)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        if self._over:
-            raise StopIteration
-        piece, error = self._pump.queue.get()
-        if error is None:
-            return piece
-        self._over = True
-        self._pump.thread.join()
-        self._finalizer.detach()
-        if isinstance(error, StopIteration):
-            raise StopIteration
-        raise error
-
-    def close(self) -> None:
-        """End it, and wait for its end. Idempotent."""
-        self._over = True
-        if self._finalizer.detach() is not None:
-            self._pump.end()
-            self._pump.thread.join()

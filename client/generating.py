@@ -98,7 +98,7 @@ class _Pieces:
 
     def _take(self, chunk: ChatCompletionChunk) -> None:
         if self._call.draws:
-            self._ready.append(ImageResponse(chunk.model_extra[IMAGES], self._call.ask.prompt or ""))
+            self._ready.append(ImageResponse(chunk.model_extra[IMAGES], self._call.prompt))
         else:
             self._ready += self._machine.receive(chunk)
 

@@ -16,6 +16,7 @@ from deltawire.protocol.catalogue import Catalogue, catalogue
 from deltawire.protocol.retry import failure
 
 from .asking import call_of
+from .providers.base import Learnt, declared_in
 from .settings import as_provider
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-class _Learnt(list[str]):
-    """Names that a server gave; declared ones are a list of another kind."""
+_KINDS = ("image_models", "vision_models")
 
 
 class Learning:
@@ -38,11 +38,19 @@ class Learning:
         self.call: Call | None = None
         self._found: Catalogue | None = None
         self.error: DeltawireError | None = None
-        declared = provider.models if not isinstance(provider.models, _Learnt) else []
-        if declared or not hasattr(provider, "target"):
-            self._found = self._catalogue(declared or provider.get_models())
+        declared = declared_in(getattr(provider, "models", []))
+        if declared or not hasattr(provider, "base_of"):
+            # (One that has a way of its own to a server may say nothing of models.)
+            self._found = self._catalogue(
+                declared or (provider.get_models() if hasattr(provider, "get_models") else [])
+            )
             return
-        call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
+        try:
+            call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
+        except ConfigurationError as error:
+            # Others may be asked.
+            self.fail(error)
+            return
         self._at = (provider.base_of(call.ask, settings), call.target(provider).key)
         self._found = provider._catalogues.get(self._at)
         if self._found is None:
@@ -51,8 +59,7 @@ class Learning:
             self._keep()
 
     def _catalogue(self, names: list[str]) -> Catalogue:
-        provider = self.provider
-        return Catalogue(names=list(names), image_models=provider.image_models, vision_models=provider.vision_models)
+        return Catalogue(list(names), *(list(getattr(self.provider, name, ())) for name in _KINDS))
 
     def learn(self, models: ModelList) -> None:
         """The server has answered."""
@@ -62,10 +69,11 @@ class Learning:
     def _keep(self) -> None:
         assert self._found is not None
         provider = self.provider
-        provider.models = _Learnt(self._found.names)
-        # What was declared holds, whether or not the server says so.
-        for name in ("image_models", "vision_models"):
-            setattr(provider, name, list(dict.fromkeys([*getattr(provider, name), *getattr(self._found, name)])))
+        provider.models = Learnt(self._found.names, declared=[])
+        # What was declared holds, whether or not the server says so; what another server said does not.
+        for name in _KINDS:
+            declared = declared_in(getattr(provider, name))
+            setattr(provider, name, Learnt([*declared, *getattr(self._found, name)], declared=declared))
 
     def fail(self, error: DeltawireError) -> None:
         """The server has not answered, or not well: what it would have said is declared, or it is an error. Faults of
@@ -82,7 +90,7 @@ class Learning:
         if self.error is not None:
             raise self.error
         assert self._found is not None
-        return list(getattr(self._found if which == "names" else self.provider, which))
+        return list(getattr(self._found if which == "names" else self.provider, which, ()))
 
 
 class Names:

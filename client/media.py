@@ -35,14 +35,19 @@ def read_media(media: Iterable[MediaType] | None) -> list[dict[str, Any]]:
     Files are read here and now, from where they stand, and left there if they can seek. Raises
     `ConfigurationError` for what can't be read, and for what `media_part` refuses.
     """
+    return [_read(*pair) for pair in pairs(media) or ()]
+
+
+def pairs(media: Iterable[MediaType] | None) -> list[tuple[Any, str | None]] | None:
+    """These media as `(data, file name)` each, unread; of None, None. Raises `ConfigurationError` for what is none."""
     if media is None:
-        return []
+        return None
     if isinstance(media, (str, bytes, bytearray, memoryview)) or not hasattr(media, "__iter__") or _is_file(media):
         raise ConfigurationError(
             f"media must be a list of (data, file name) or of data alone, not {type(media).__name__}: "
             "put it into a list"
         )
-    return [_read(*_pair(each)) for each in media]
+    return [_pair(each) for each in media]
 
 
 def _pair(item: Any) -> tuple[Any, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -41,6 +42,7 @@ class Owner(Generic[_T]):
         self.blocks = blocks
         """Whether it is of a client that blocks."""
         self._given = given
+        self._own = given is not None and not isinstance(given, str)
         self._options = options
         self._make = make
         self._closed = False
@@ -49,19 +51,29 @@ class Owner(Generic[_T]):
 
         self._lock = Lock()
         self._made: dict[Any, _T] = {}
-        if given is None or isinstance(given, str):
-            weakref.finalize(self, _close_all, self._made, close)
-            self.transport: _T = self._one(given or "httpcore", options["verify"])
-        else:
-            self.transport = given
+        if self._own:
+            for name, value in options.items():
+                if value is not True if name == "verify" else value:
+                    raise ConfigurationError(
+                        f"{name}= is for the transports that a client makes: the object given as transport= has its own"
+                    )
+        weakref.finalize(self, _close_all, self._made, close)
+
+    @property
+    def transport(self) -> _T:
+        """The object that was given, or the transport that was made first."""
+        if self._own:
+            return self._given  # type: ignore[no-any-return]
+        return next(iter(self._made.values()), None) or self._one(self._given or "httpcore", self._options["verify"])
 
     def transport_for(self, provider: str, verify: Any, impersonate: str) -> _T:
         """The transport for a request. Raises `ConfigurationError` where the client's can't send it."""
-        given = self._given
-        if verify is None or verify is True:
-            verify = self._options["verify"]
-        if given is not None and not isinstance(given, str):
-            if verify is not self._options["verify"]:
+        given, usual = self._given, self._options["verify"]
+        if verify is None or (verify is True and usual is not False):
+            verify = usual
+        if self._own:
+            self.check()
+            if verify is not usual:
                 raise ConfigurationError(
                     f"{provider} sets ssl=, which the client's own transport object does not heed: give that object "
                     "the setting, and leave ssl out"
@@ -74,20 +86,26 @@ class Owner(Generic[_T]):
         return self._one("impersonate" if impersonate else given or "httpcore", verify)
 
     def _one(self, name: str, verify: Any) -> _T:
-        at = (name, verify if isinstance(verify, (bool, str)) else id(verify))
+        # A context is held by its transport, a path object is not: another one may come to have its id.
+        path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
+        at = (name, path if isinstance(path, (bool, str)) else id(path))
         with self._lock:
-            if self._closed:
-                raise UsageError("the client is closed: make a new one")
+            self.check()
             transport = self._made.get(at)
             if transport is None:
                 transport = self._made[at] = self._make(name, {**self._options, "verify": verify})
             return transport
 
+    def check(self) -> None:
+        """Raises `UsageError` once it is closed."""
+        if self._closed:
+            raise UsageError("the client is closed: make a new one")
+
     def close(self) -> list[_T]:
-        """Nothing is opened from now on; gives the transports, which are to be closed."""
+        """Nothing is opened from now on; gives the transports that are to be closed."""
         with self._lock:
             self._closed = True
-            return list(self._made.values()) or [self.transport]
+            return list(self._made.values())
 
 
 def sync_owner(transport: Any = None, **options: Any) -> Owner[Transport]:
@@ -130,10 +148,7 @@ def _amake(name: str, options: dict[str, Any]) -> AsyncTransport:
 
 def _for_browsers(options: dict[str, Any]) -> dict[str, Any]:
     # HTTP/2 is as the browser has it.
-    left = {name: value for name, value in options.items() if value and name not in ("verify", "http2")}
-    if left:
-        raise ConfigurationError(f"{', '.join(left)}= and impersonate= exclude each other")
-    return {"verify": options["verify"]}
+    return {name: value for name, value in options.items() if name != "http2"}
 
 
 def _shut(transport: Transport) -> None:

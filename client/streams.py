@@ -30,6 +30,12 @@ class _Reading:
         self.retries_taken = retries_taken
         """How many attempts failed before this one."""
 
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._events.clear()
+            self._attempt.over()
+
     def _error(self, failed: StreamFailed) -> Exception:
         """What the reply has failed with, behind its first content."""
         error = failed.error
@@ -82,13 +88,11 @@ class Stream(_Reading):
         self.close()
         if isinstance(event, StreamFailed):
             raise self._error(event)
-        self._attempt.over()
         raise StopIteration
 
     def close(self) -> None:
         """End the reply and free its connection. Idempotent; iterating ends after it."""
-        self._over = True
-        self._events.clear()
+        self._end()
         self._exchange.close()
         self._finalizer.detach()
 
@@ -125,13 +129,11 @@ class AsyncStream(_Reading):
         await self.aclose()
         if isinstance(event, StreamFailed):
             raise self._error(event)
-        self._attempt.over()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the reply and free its connection. Idempotent; iterating ends after it."""
-        self._over = True
-        self._events.clear()
+        self._end()
         await self._exchange.aclose()
         self._finalizer.detach()
 

@@ -154,7 +154,15 @@ class Usage(Object):
     completion_tokens_details: CompletionTokensDetails | None = None
 
 
-class ChatCompletionChunk(Object):
+class _Answer(Object):
+    if TYPE_CHECKING:  # at run time a vendor field of this name comes first, OpenRouter's
+
+        @property
+        def provider(self) -> str:
+            """The name of the provider that answered, as the server (or else the client) says."""
+
+
+class ChatCompletionChunk(_Answer):
     """One event of a streamed reply: the unit of streaming in every dialect."""
 
     id: str = ""
@@ -167,6 +175,13 @@ class ChatCompletionChunk(Object):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: Usage | None = None
+
+    if TYPE_CHECKING:
+
+        @property
+        def provider(self) -> str:
+            """The name of the provider whose answer this is, where a client got it."""
+
     error: Any = None
     """An error beside the choices, as OpenRouter sends it; the reply fails right after this chunk."""
 
@@ -179,7 +194,7 @@ class StatusChunk(ChatCompletionChunk):
     """
 
 
-class ChatCompletion(Object):
+class ChatCompletion(_Answer):
     """A whole reply."""
 
     id: str = ""
@@ -191,6 +206,12 @@ class ChatCompletion(Object):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: Usage | None = None
+
+    if TYPE_CHECKING:
+
+        @property
+        def provider(self) -> str:
+            """The name of the provider whose answer this is, where a client got it."""
 
 
 class Model(Object):

@@ -301,12 +301,15 @@ def _build(
         target = header(headers, b"location")
         details["location"] = None if target is None else context.redact(target.decode("latin-1"))
         advice = "It was not followed: use the final address as base_url."
-    if status == 401 and not context.key_given and not by_code:
-        cls = MissingAuthError
-        advice = "No API key was given: pass api_key=, or set OPENAI_API_KEY."
-    elif status == 401 and context.proxy and not by_code:
-        # tinyproxy answers a wrong password so, instead of 407.
-        advice += " Or it's the proxy's password."
+    if status == 401 and not by_code:
+        if not context.key_name:
+            advice = "It wants fields that say who asks: give them with headers."
+        elif not context.key_given:
+            cls = MissingAuthError
+            advice = f"No API key was given: pass api_key=, or set {context.key_name}."
+        if context.proxy:
+            # tinyproxy answers a wrong password so, instead of 407.
+            advice += " Or it's the proxy's password."
     identity = request_id(headers)
     wait = retry_after(headers)
     if wait is not None and wait > 0:

@@ -212,6 +212,11 @@ class Cell(NamedTuple):
 Cells = Callable[[Route, Timeout, "list[int]", int], "list[Cell]"]
 
 
+def _options(route: Route, timeout: Timeout, transport: Any) -> dict[str, Any]:
+    # The transport has been told whom to trust.
+    return route.options(timeout=timeout, max_retries=0, api_key=KEY, transport=transport, verify=True)
+
+
 def _sync_call(client: Client) -> tuple[str, BaseException | None]:
     text = ""
     try:
@@ -224,7 +229,7 @@ def _sync_call(client: Client) -> tuple[str, BaseException | None]:
 
 def _sync_cells(route: Route, timeout: Timeout, positions: list[int], at_once: int) -> list[Cell]:
     transport = HTTPCoreTransport(verify=route.trusting, max_keepalive_connections=0)
-    with Client(**route.options(timeout=timeout, max_retries=0, api_key=KEY, transport=transport)) as client:
+    with Client(**_options(route, timeout, transport)) as client:
 
         def cell(position: int) -> Cell:
             begin = time.monotonic()
@@ -244,7 +249,7 @@ async def _async_cells(route: Route, timeout: Timeout, positions: list[int], at_
     found: list[Cell] = []
     left = deque(positions)
     transport = AsyncHTTPCoreTransport(verify=route.trusting, max_keepalive_connections=0)
-    async with AsyncClient(**route.options(timeout=timeout, max_retries=0, api_key=KEY, transport=transport)) as client:
+    async with AsyncClient(**_options(route, timeout, transport)) as client:
 
         async def worker() -> None:
             while left:

@@ -15,7 +15,7 @@ A provider with a way of its own to a server inherits from `AsyncGeneratorProvid
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ConfigurationError, Context
@@ -58,6 +58,7 @@ class BaseProvider:
             if name.startswith("_") or not hasattr(type(self), name) or callable(getattr(type(self), name)):
                 raise ConfigurationError(_unknown(type(self), name))
             setattr(self, name, value)
+        own_lists(self)
 
     def __repr__(self) -> str:
         # No attributes: one of them is the key.
@@ -120,6 +121,27 @@ class ProviderModelMixin:
         return self.model_aliases.get(model, model) if model else self.default_model or model
 
 
+class Learnt(list[str]):
+    """Names of models, each once, of which a server gave some or all."""
+
+    def __init__(self, names: Iterable[str], *, declared: list[str]) -> None:
+        super().__init__(dict.fromkeys(names))
+        self.declared = declared
+        """Those that stood there before."""
+
+
+def declared_in(names: list[str]) -> list[str]:
+    """Those of the names that no server gave."""
+    return names.declared if isinstance(names, Learnt) else names
+
+
+def own_lists(provider: Any) -> None:
+    """Give it lists of models of its own: what is learnt of one provider says nothing of those that inherit from it."""
+    for name in ("models", "image_models", "vision_models"):
+        if name not in vars(provider) and hasattr(provider, name):
+            setattr(provider, name, list(declared_in(getattr(provider, name))))
+
+
 class AsyncGeneratorProvider(BaseProvider):
     """A provider with a ``create_async_generator`` of its own."""
 
@@ -132,12 +154,12 @@ class AsyncGeneratorProvider(BaseProvider):
     def create_generator(self, *args: Any, **kwargs: Any) -> Iterator[str | Piece]:
         """As ``create_async_generator`` and with the same arguments, for programs that block. It sends at once.
 
-        (A generator of one's own runs in an event loop of its own, in a thread.)
+        (A generator of one's own begins with the first step, in an event loop of its own, in a thread.)
         """
         result = self.create_async_generator(*args, **kwargs)
         if hasattr(result, "blocking"):
             return result.blocking()  # type: ignore[no-any-return]
-        from ..generated import Blocking
+        from ..blocking import Blocking
 
         return Blocking(result)
 
@@ -147,11 +169,14 @@ class AsyncGeneratorProvider(BaseProvider):
     @either
     async def create_async(self, *args: Any, **kwargs: Any) -> str:
         """The whole answer of ``create_async_generator``."""
-        return "".join([str(piece) async for piece in self.create_async_generator(*args, **kwargs)])
+        from ..blocking import end, iterator_of
+
+        pieces = await iterator_of(self.create_async_generator(*args, **kwargs))
+        try:
+            return "".join([str(piece) async for piece in pieces if piece is not None])
+        finally:
+            await end(pieces)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # What is learnt of one provider's models says nothing of those that inherit from it.
-        for name in ("image_models", "vision_models"):
-            if name not in cls.__dict__ and hasattr(cls, name):
-                setattr(cls, name, list(getattr(cls, name)))
+        own_lists(cls)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, Send, fail_over
+from deltawire.protocol import ConfigurationError, DeltawireError, Send, fail_over
+from deltawire.protocol.retry import failure, repeated
 
 from ..settings import as_provider, name_of
 from .base import AsyncGeneratorProvider, ProviderModelMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from deltawire.protocol import Outcome, RetryBudget, RetryPolicy
     from deltawire.protocol.retry import Effect
@@ -45,27 +46,31 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
     def plan(self, policy: RetryPolicy, budget: RetryBudget) -> Generator[Effect[Any], Outcome | None, None]:
         """The plan of one call; the waits are the policy's, the number of attempts is not."""
         plan = fail_over(self.turns(), policy, budget=budget)
-        outcome: Outcome | None = None
+        outcome = None
         while True:
             try:
                 effect = plan.send(outcome)
             except StopIteration:
                 return
             if isinstance(effect, Send):
-                self._asks(effect.provider)
+                self.last_provider = effect.provider
             outcome = yield effect
 
     def turns(self) -> Iterable[Any]:
         """Who is asked in one call, in turn."""
         raise NotImplementedError
 
-    def _asks(self, provider: Any) -> None:
-        """It is this one's turn: of those whose turn comes, not all are asked."""
-        self.last_provider = provider
-
     def get_models(self, **options: Any) -> list[str]:  # type: ignore[override]
-        """The models of all of them, each once."""
-        found = [name for provider in self.providers for name in provider.get_models(**options)]
+        """The models of all of them, each once. What failed is left out, unless all did."""
+        found: list[str] = []
+        errors: list[Exception] = []
+        for provider in self.providers:
+            try:
+                found += provider.get_models(**options)
+            except DeltawireError as error:
+                errors.append(error)
+        if errors and len(errors) == len(self.providers):
+            raise failure(errors)
         return list(dict.fromkeys(found))
 
     def create_async_generator(  # type: ignore[override] # they are instances
@@ -103,8 +108,8 @@ class RetryProvider(_Several):
 
     def turns(self) -> Iterable[Any]:
         """See `_Several.turns`."""
-        if self.single_provider_retry:
-            return self.providers[:1] * self.max_retries
+        if self.single_provider_retry and self.providers:
+            return repeated(self.providers[0], self.max_retries)
         turns = list(self.providers)
         if self.shuffle:
             random.shuffle(turns)
@@ -125,12 +130,11 @@ class RotatedProvider(_Several):
         super().__init__(providers)
         self._next = 0
 
-    def turns(self) -> Iterable[Any]:
+    def turns(self) -> Iterator[Any]:
         """See `_Several.turns`."""
-        return self.providers[self._next :] + self.providers[: self._next]
-
-    def _asks(self, provider: Any) -> None:
-        super()._asks(provider)
-        # From where the circle stands: a provider may stand in it twice.
-        behind = next(at for at, each in enumerate(self.turns()) if each is provider)
-        self._next = (self._next + behind + 1) % len(self.providers)
+        count = len(self.providers)
+        start = self._next
+        for step in range(count):
+            at = (start + step) % count
+            self._next = (at + 1) % count
+            yield self.providers[at]

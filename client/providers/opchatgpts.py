@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, Site, chat_id_of, fold_system, render_history, with_prompt
+from deltawire.protocol import (
+    ConfigurationError,
+    Site,
+    as_messages,
+    chat_id_of,
+    fold_system,
+    render_history,
+    with_prompt,
+)
 from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH
 
-from ..settings import USER_AGENT, name_of
+from ..settings import USER_AGENT, name_of, one_of
 from ..targets import Session, Store, Target
 from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 from .methods import built_in, either
@@ -75,6 +83,10 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._stores = {}
+        if "base_url" in cls.__dict__:
+            # The other name of it, for instances too.
+            cls.url = one_of("url", cls.__dict__.get("url"), "base_url", cls.__dict__["base_url"])
+            delattr(cls, "base_url")
         if "url" in cls.__dict__ and "working" not in cls.__dict__:
             cls.working = True
 
@@ -105,30 +117,28 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             raise ConfigurationError(f"{name} is for chats: it has no list of models, and draws nothing")
         if ask.media:
             raise ConfigurationError(f"{name} takes texts only: leave out media")
+        if ask.api_endpoint:
+            raise ConfigurationError(f"{name} takes no api_endpoint: give it the site's URL as base_url, and its path")
         url = ask.base_url or settings.given_url or self.url
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
-        site = self._site(url, settings)
-        store = self._stores.setdefault(url, Store())
-        store.nonce = store.nonce or self.nonce
+        site = self._site(url, settings, ask.extra_query)
+        store = self._stores.setdefault(url, Store(self.nonce))
         params = dict(ask.params)
         stop = params.pop("stop", None)
         options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
         options |= ask.extra_body or {}
         messages = _messages(self, ask)
         chat_id = self.chat_id or chat_id_of(os.urandom(16))
-        session = None
-        if site.nonce_from is not None:
-            fetch = site.page if site.nonce_from == "page" else site.start_session
-            session = Session("page" if site.nonce_from == "page" else "session", fetch, store)
+        session = _session(site, store, ask.extra_headers)
 
         def build(key: str | None) -> HTTPRequest:
             return site.submit(
                 messages,
                 stream=bool(ask.stream),
-                nonce=store.nonce,
+                nonce=session.nonce(),
                 chat_id=chat_id,
-                session_id=store.session_id,
+                session_id=self.session or store.session_id,
                 options=options,
                 extra_headers=ask.extra_headers,
             )
@@ -145,7 +155,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         )
 
     @either
-    def _site(self, url: str, settings: Settings) -> Site:
+    def _site(self, url: str, settings: Settings, query: Mapping[str, object] | None) -> Site:
         return Site.at(
             url,
             path=self.path,
@@ -160,12 +170,22 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             nonce_from=self.nonce_from,
             user_agent=None if self.historical else USER_AGENT,
             default_headers={**self.headers, **(settings.default_headers or {})},
-            default_query=settings.default_query,
+            default_query={**(settings.default_query or {}), **(query or {})},
         )
 
 
+def _session(site: Site, store: Store, headers: Mapping[str, str | None] | None) -> Session:
+    """The session of a call, whose own header fields go with the request for it, too: a cookie, a password."""
+    if site.nonce_from is None:
+        return Session("session", None, store)
+    page = site.nonce_from == "page"
+    fetch = site.page if page else site.start_session
+    return Session("page" if page else "session", lambda: fetch(extra_headers=headers), store)
+
+
 def _messages(provider: Any, ask: Ask) -> Any:
-    messages = ask.messages if ask.prompt is None else with_prompt(ask.messages, ask.prompt)
+    # Read once: each attempt says them again.
+    messages = as_messages(ask.messages) if ask.prompt is None else with_prompt(ask.messages, ask.prompt)
     if not provider.supports_system_message:
         messages = fold_system(messages)
     return messages if provider.supports_message_history else render_history(messages)
