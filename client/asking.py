@@ -8,6 +8,7 @@ from deltawire.protocol import ConfigurationError
 from deltawire.protocol.messages import as_messages
 
 from .calls import Call
+from .media import pairs
 from .settings import checked_key, one_of
 from .targets import Ask
 
@@ -52,32 +53,48 @@ def call_of(
 
     ``native``: by the machines here, whatever the provider overrides. Raises `ConfigurationError`.
     """
+    # What the caller calls it, for messages to him.
+    said: dict[str, str] = {}
     for alias, name in ALIASES.items():
         if alias in given:
+            if given[alias] is not None:
+                said[name] = alias
             value = one_of(name, given.get(name), alias, given.pop(alias))
             if value is not None or name not in given:
                 given[name] = value
     options = {name: given.pop(name) for name in CALL_OPTIONS if name in given}
-    extras = {name: _mapping(name, given.pop(name)) for name in EXTRAS if name in given}
+    extras = {name: _mapping(said.get(name, name), given.pop(name)) for name in EXTRAS if name in given}
     asked = {name: given.pop(name) for name in ASK_OPTIONS if name in given}
     # Every provider streams here, be it the whole reply at once.
     asked.pop("ignore_stream", None)
     image, image_name = asked.pop("image", None), asked.pop("image_name", None)
     if image is not None:
-        asked["media"] = [*(asked.get("media") or ()), (image, image_name)]
+        asked["media"] = [*(pairs(asked.get("media")) or ()), (image, image_name)]
     for name in ("base_url", "api_endpoint", "impersonate"):
         if name in asked:
-            text(name, asked[name])
+            text(said.get(name, name), asked[name])
     if asked.get("prompt") is not None and not isinstance(asked["prompt"], str):
         raise ConfigurationError(f"prompt must be a str, not {type(asked['prompt']).__name__}")
+    if asked.get("extra_parameters") is not None:
+        asked["extra_parameters"] = _names("extra_parameters", asked["extra_parameters"])
     if "api_key" in asked:
         asked["api_key"] = checked_key(asked["api_key"])
-    asked.update(extras)
-    if not isinstance(messages, (str, list, tuple, type(None))):
-        # What can be read but once serves several attempts.
+    if not isinstance(model, (str, type(None))):
+        raise ConfigurationError(f"model must be a str, or None for the provider's, not {type(model).__name__}")
+    if not isinstance(stream, (bool, type(None))):
+        raise ConfigurationError(f"stream must be True, False or None, not {stream!r}")
+    if kind == "chat":
+        # An iterator can be read but once, and there may be several attempts.
         messages = as_messages(messages)
+    asked.update(extras)
     ask = Ask(kind=kind, messages=messages, model=model, stream=stream, params=given, **asked)
     return Call(settings, ask, **options, native=native)
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise ConfigurationError(f"{name} must be a list of names, not {value!r}")
+    return tuple(value)
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any] | None:

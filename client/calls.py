@@ -35,7 +35,6 @@ from deltawire.protocol import (
     UsageError,
     accumulate,
     attempts,
-    is_stale_nonce,
 )
 from deltawire.protocol.images import ImagesResponse, markdown
 from deltawire.protocol.objects import with_extra
@@ -75,6 +74,7 @@ class Attempt:
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
             key_given=key is not None or any(name == b"authorization" for name, _ in request.headers),
+            key_name=target.key_name,
             secrets=tuple(secrets),
         )
         self.answers = session is None
@@ -85,7 +85,7 @@ class Attempt:
             stream=call.stream,
             limits=call.settings.limits,
             context=self.context,
-            stop=target.stop,
+            stop=target.stop if self.answers else None,
         )
         self.deadlines = Deadlines(call.timeout, time.monotonic(), call.total_at)
         self.events: list[Event] = []
@@ -109,7 +109,9 @@ class Attempt:
         if self._stream and self.reply.contents:
             return Outcome(None)
         if isinstance(last, StreamFailed):
-            return self._call.failed(last.error, self.url, is_stale_nonce(last.error))
+            session = self.target.session
+            refused = self.answers and session is not None and session.is_refused(last.error)
+            return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
             if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
                 empty = EmptyReplyError(f"the reply is empty{self.context.where()}: no content, no finish reason")
@@ -129,7 +131,7 @@ class Attempt:
         self.over()
 
     def over(self) -> None:
-        """The reply has been read to its end: take over what it says beside the answer."""
+        """The reply is read no further: take over what it has said beside the answer."""
         session = self.target.session
         if session is not None and self.reply.new_token:
             session.store.nonce = self.reply.new_token
@@ -177,14 +179,15 @@ class Call:
         # An error should name a provider whom the caller has named.
         self.names_provider = given is not None
         if given is None:
-            from .providers.template import OpenaiTemplate
-
-            given = OpenaiTemplate
+            given = settings.unnamed
         self.settings = settings
         self.ask = ask
         self.provider = given
         self.stream = ask.kind == "chat" and bool(ask.stream)
         self.proxy = proxy
+        if proxy is not UNSET:
+            # A mistake in it should be told now, not at the first attempt.
+            settings.proxy_for("https://example.org/", proxy)
         self.timeout = settings.timeout if timeout is None else Timeout.of(timeout)
         self.policy = settings.policy if max_retries is None else policy_of(max_retries)
         total = self.timeout.total
@@ -239,11 +242,15 @@ class Call:
         session = target.session
         if isinstance(effect, Prepare):
             assert session is not None, "a provider without sessions asks for none"
+            assert session.build is not None
+            if session.renewed:
+                return Outcome(None)
             attempt = Attempt(self, target, self.dressed(session.build()), None, session)
-        elif session is not None and session.missing:
-            return Outcome(None, needs_session=True)
         else:
+            # Made even where a session is to be fetched first: what can't be sent is refused before anything is.
             attempt = target.attempt(self, key, effect.url)
+            if session is not None and session.missing:
+                return Outcome(None, needs_session=True)
         return attempt, attempt.open(owner)
 
     def dressed(self, request: HTTPRequest) -> HTTPRequest:

@@ -16,6 +16,8 @@ from deltawire.protocol.catalogue import Catalogue, catalogue
 from deltawire.protocol.retry import failure
 
 from .asking import call_of
+from .providers.base import Learnt, declared_in
+from .providers.methods import is_own
 from .settings import as_provider
 
 if TYPE_CHECKING:
@@ -25,28 +27,34 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-_KINDS = ("image_models", "vision_models")
-
-
-class _Learnt(list[str]):
-    """Names that a server gave; declared ones are a list of another kind."""
-
-
 class Learning:
     """What one provider's models are, but for the waiting: where `call` is not None, it has to be made, and `learn` or
     `fail` be told how it went."""
 
-    def __init__(self, provider: Any, settings: Settings, options: dict[str, Any]) -> None:
+    def __init__(self, provider: Any, settings: Settings, options: dict[str, Any], *, native: bool = True) -> None:
+        """``native``: by the machines here, also where the provider has a ``get_models`` of its own."""
         self.provider = provider
         self.call: Call | None = None
         self._found: Catalogue | None = None
-        self.error: DeltawireError | None = None
-        declared = getattr(provider, "models", None) or []
-        if isinstance(declared, _Learnt):
-            declared = []
-        if declared or not hasattr(provider, "base_of"):
-            # (One that has a way of its own to a server may say nothing of models.)
-            self._found = self._catalogue(declared or (provider.get_models() if hasattr(provider, "get_models") else []))
+        self.error: Exception | None = None
+        try:
+            self._begin(settings, options, native)
+        except Exception as error:
+            # Others may be asked yet.
+            self.fail(error)
+
+    def _begin(self, settings: Settings, options: dict[str, Any], native: bool) -> None:
+        provider = self.provider
+        declared = declared_in(getattr(provider, "models", []))
+        if declared:
+            self._found = self._catalogue(declared)
+            return
+        if not native and is_own(provider, "get_models"):
+            self._found = self._catalogue(provider.get_models(**options))
+            return
+        if not hasattr(provider, "base_of"):
+            # One that has a way of its own to a server may say nothing of models.
+            self._found = self._catalogue(provider.get_models() if hasattr(provider, "get_models") else [])
             return
         call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
         self._at = (provider.base_of(call.ask, settings), call.target(provider).key)
@@ -57,7 +65,8 @@ class Learning:
             self._keep()
 
     def _catalogue(self, names: list[str]) -> Catalogue:
-        return Catalogue(list(names), *(list(getattr(self.provider, name, ())) for name in _KINDS))
+        drawing, seeing = (list(getattr(self.provider, name, ())) for name in ("image_models", "vision_models"))
+        return Catalogue(names=list(names), image_models=drawing, vision_models=seeing)
 
     def learn(self, models: ModelList) -> None:
         """The server has answered."""
@@ -67,20 +76,22 @@ class Learning:
     def _keep(self) -> None:
         assert self._found is not None
         provider = self.provider
-        provider.models = _Learnt(self._found.names)
-        # What was declared holds, whether or not the server says so.
-        for name in _KINDS:
-            setattr(provider, name, list(dict.fromkeys([*getattr(provider, name), *getattr(self._found, name)])))
+        provider.models = Learnt(self._found.names, declared=[])
+        # What was declared holds, whether or not the server says so; what another server said does not.
+        for name in ("image_models", "vision_models"):
+            declared = declared_in(getattr(provider, name))
+            setattr(provider, name, Learnt([*declared, *getattr(self._found, name)], declared=declared))
 
-    def fail(self, error: DeltawireError) -> None:
+    def fail(self, error: Exception) -> None:
         """The server has not answered, or not well: what it would have said is declared, or it is an error. Faults of
         the caller, and keys and passwords that are refused, are errors in any case."""
         theirs = (AuthenticationError, PermissionDeniedError, ConfigurationError, UsageError)
         refused = isinstance(error, ProxyError) and error.status_code == 407
-        if isinstance(error, theirs) or refused or not self.provider.fallback_models:
+        instead = getattr(self.provider, "fallback_models", [])
+        if not isinstance(error, DeltawireError) or isinstance(error, theirs) or refused or not instead:
             self.error = error
         else:
-            self._found = self._catalogue(self.provider.fallback_models)
+            self._found = self._catalogue(instead)
 
     def result(self, which: str = "names") -> list[str]:
         """Their names; ``which``: a field of `Catalogue`. Raises what it failed with."""
@@ -94,14 +105,9 @@ class Names:
     """The models of a client's provider, or of all the providers that it has several of."""
 
     def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
-        from .providers.template import OpenaiTemplate
-
-        given = as_provider(options.pop("provider", None)) or settings.provider
-        if given is None:
-            # An instance: what one server says is none of the other clients' business.
-            given = OpenaiTemplate()
+        given = as_provider(options.pop("provider", None)) or settings.provider or settings.unnamed
         each = given.providers if hasattr(given, "plan") else [given]
-        self.calls = [Learning(provider, settings, dict(options)) for provider in each]
+        self.calls = [Learning(provider, settings, dict(options), native=False) for provider in each]
 
     def result(self, which: str) -> list[str]:
         """The names, each once. What failed is left out, unless all did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -85,7 +86,9 @@ class Owner(Generic[_T]):
         return self._one("impersonate" if impersonate else given or "httpcore", verify)
 
     def _one(self, name: str, verify: Any) -> _T:
-        at = (name, verify if isinstance(verify, (bool, str)) else id(verify))
+        # A context is held by its transport, a path object is not: another one may come to have its id.
+        path = os.fspath(verify) if isinstance(verify, os.PathLike) else verify
+        at = (name, path if isinstance(path, (bool, str)) else id(path))
         with self._lock:
             self.check()
             transport = self._made.get(at)

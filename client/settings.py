@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     Key = str | Callable[[], str] | Callable[[], Awaitable[str]]
-    ApiKey = Key | Mapping[str, Key]
+    ApiKey = Key | Mapping[Any, Key]
     Proxies = str | Proxy | Mapping[str, str | Proxy | None]
 
 _NO_WAY = "uds= names the socket to connect to: leave out the proxy, which can't connect to it"
@@ -47,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A provider (class or instance), or None."""
     media_provider: Any
     """The same, for images."""
+    unnamed: Any
+    """The server at `base_url`, as a provider, for calls that name none. An instance: what it learns of the server's
+    models is none of other clients' business."""
     given_key: Any
     """The argument, or None; a mapping holds a key for each provider, by its name."""
     given_url: str | None
@@ -187,7 +190,11 @@ def make(
         # A mistake in it should be told now, not at the first call.
         for example in ("http://example.org/", "https://example.org/"):
             choose_proxy(example, proxies=proxies)
+    # (Providers import this module.)
+    from .providers.template import OpenaiTemplate
+
     settings = Settings(
+        unnamed=OpenaiTemplate(),
         provider=as_provider(provider),
         media_provider=as_provider(one_of("media_provider", media_provider, "image_provider", image_provider)),
         given_key=checked_key(api_key) or None,
@@ -219,6 +226,9 @@ def as_provider(provider: Any) -> Any:
         from .providers.names import named
 
         return named(provider)
+    if isinstance(provider, type) and hasattr(provider, "plan"):
+        name = provider.__name__
+        raise ConfigurationError(f"{name} has to be told whom to ask: give {name}([...]), with a list of providers")
     return provider
 
 
@@ -260,8 +270,4 @@ def one_of(name: str, value: Any, other: str, second: Any) -> Any:
 
 def policy_of(max_retries: int | RetryPolicy) -> RetryPolicy:
     """A policy as it is, or the usual one with that many retries. Raises `ConfigurationError`."""
-    if isinstance(max_retries, RetryPolicy):
-        return max_retries
-    if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-        raise ConfigurationError(f"max_retries must be a whole number from 0, not {max_retries!r}")
-    return RetryPolicy(max_retries=max_retries)
+    return max_retries if isinstance(max_retries, RetryPolicy) else RetryPolicy(max_retries=max_retries)

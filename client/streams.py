@@ -6,7 +6,7 @@ import collections
 import weakref
 from typing import TYPE_CHECKING
 
-from deltawire.protocol import ChatCompletionChunk, StreamFailed
+from deltawire.protocol import APIError, ChatCompletionChunk, StreamFailed, TransportError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,6 +29,19 @@ class _Reading:
         self._over = False
         self.retries_taken = retries_taken
         """How many attempts failed before this one."""
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._events.clear()
+            self._attempt.over()
+
+    def _error(self, failed: StreamFailed) -> Exception:
+        """What the reply has failed with, behind its first content."""
+        error = failed.error
+        if isinstance(error, (APIError, TransportError)):
+            error.retries_taken = self.retries_taken
+        return error
 
     @property
     def request_id(self) -> str | None:
@@ -74,14 +87,12 @@ class Stream(_Reading):
             return event
         self.close()
         if isinstance(event, StreamFailed):
-            raise event.error
-        self._attempt.over()
+            raise self._error(event)
         raise StopIteration
 
     def close(self) -> None:
         """End the reply and free its connection. Idempotent; iterating ends after it."""
-        self._over = True
-        self._events.clear()
+        self._end()
         self._exchange.close()
         self._finalizer.detach()
 
@@ -117,14 +128,12 @@ class AsyncStream(_Reading):
             return event
         await self.aclose()
         if isinstance(event, StreamFailed):
-            raise event.error
-        self._attempt.over()
+            raise self._error(event)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the reply and free its connection. Idempotent; iterating ends after it."""
-        self._over = True
-        self._events.clear()
+        self._end()
         await self._exchange.aclose()
         self._finalizer.detach()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from deltawire.protocol import is_stale_nonce
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,7 +47,8 @@ class Ask(msgspec.Struct, kw_only=True):
 
 
 class Store:
-    """Where the session of a site is kept between calls."""
+    """Where the session of a site is kept between calls. (Of calls that begin at once, each may fetch one; any will do,
+    and the last of them stays.)"""
 
     def __init__(self) -> None:
         self.nonce: str | None = None
@@ -53,18 +56,34 @@ class Store:
 
 
 class Session:
-    """A session that a provider's requests need: how to get one, and where it is kept."""
+    """A session that a provider's requests need, as one call sees it: how to get one, and where it is kept."""
 
-    def __init__(self, dialect: str, build: Callable[[], HTTPRequest], store: Store) -> None:
+    def __init__(self, dialect: str, build: Callable[[], HTTPRequest] | None, store: Store) -> None:
         self.dialect = dialect
         """That of the reply to the request for it."""
         self.build = build
+        """Makes that request; None: nothing gives a session but the caller."""
         self.store = store
+        self._sent: str | None = None
+
+    def nonce(self) -> str | None:
+        """The nonce for a request that is being made."""
+        self._sent = self.store.nonce
+        return self._sent
 
     @property
     def missing(self) -> bool:
-        """Whether one has to be fetched first."""
-        return not self.store.nonce
+        """Whether one has to be fetched before anything is sent."""
+        return self.build is not None and not self.store.nonce
+
+    @property
+    def renewed(self) -> bool:
+        """Whether there is a newer one already than that of the last request: another call has fetched it."""
+        return bool(self.store.nonce) and self.store.nonce != self._sent
+
+    def is_refused(self, error: Exception) -> bool:
+        """Whether an error says so of it, such that another one is worth another attempt."""
+        return self.build is not None and is_stale_nonce(error)
 
 
 class Target:
@@ -77,6 +96,7 @@ class Target:
         build: Callable[[str | None], HTTPRequest],
         *,
         key: Any = None,
+        key_name: str = "",
         verify: Any = None,
         stop: Any = None,
         session: Session | None = None,
@@ -89,6 +109,8 @@ class Target:
         """Makes the request, with this key."""
         self.key = key
         """The key, a callable that gives it or an awaitable of it, or None."""
+        self.key_name = key_name
+        """The environment variable for it; "" where there is no such thing."""
         self.verify = verify
         """How the provider's certificate is checked; None: as the client says."""
         self.stop = stop

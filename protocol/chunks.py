@@ -154,7 +154,15 @@ class Usage(Object):
     completion_tokens_details: CompletionTokensDetails | None = None
 
 
-class ChatCompletionChunk(Object):
+class _Answer(Object):
+    if TYPE_CHECKING:  # at run time a vendor field of this name comes first, OpenRouter's
+
+        @property
+        def provider(self) -> str:
+            """The name of the provider that answered, as the server (or else the client) says."""
+
+
+class ChatCompletionChunk(_Answer):
     """One event of a streamed reply: the unit of streaming in every dialect."""
 
     id: str = ""
@@ -186,7 +194,7 @@ class StatusChunk(ChatCompletionChunk):
     """
 
 
-class ChatCompletion(Object):
+class ChatCompletion(_Answer):
     """A whole reply."""
 
     id: str = ""

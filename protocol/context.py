@@ -16,6 +16,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The URL of the proxy that the request goes through, without credentials; "" for none."""
     key_given: bool = True
     """Whether the request carries a key: a 401 without one is a ``MissingAuthError``."""
+    key_name: str = "OPENAI_API_KEY"
+    """The environment variable for the key; "" where there is no such thing."""
     secrets: tuple[str, ...] = ()
     """The key, the proxy password: cut out of whatever a peer echoes."""
 

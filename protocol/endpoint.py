@@ -72,7 +72,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         Raises `ConfigurationError` for a bad URL or header.
         """
         target = base_url if chat_url is None else chat_url
-        fields = first_fields(target, user_agent)
+        fields = first_fields(target, user_agent, "base_url" if chat_url is None else "api_endpoint")
         if organization:
             fields.append(field("openai-organization", organization))
         if project:
@@ -91,7 +91,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             images_url=join_url(base, images_path, default_query),
             fields=merged,
             needs_key=needs_key and not has_own,
-            key_field=key_field,
+            key_field=key_field.lower(),
             key_names=key_names,
         )
 
@@ -174,6 +174,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 def key_header(api_key: object, key_field: str = BEARER) -> tuple[str, str]:
     """The name and the value of the header field that carries the key. Raises `ConfigurationError`."""
+    key_field = key_field.lower()
     if not isinstance(api_key, str):
         raise ConfigurationError(f"api_key must be a str or a callable that gives one, not {type(api_key).__name__}")
     return key_field, f"Bearer {api_key}" if key_field == BEARER else api_key

@@ -18,7 +18,7 @@ from .encoding import check, plain
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 # OpenAI renamed "system" to "developer" for its reasoning models; they mean the same.
 _SYSTEM = frozenset({"system", "developer"})
@@ -63,7 +63,7 @@ def last_user_text(messages: Any) -> str:
     Raises `ConfigurationError` when there is no user message, or no text in the last one.
     """
     plains = _plains(as_messages(messages))
-    position = _last_user(plains)
+    position = last_user(plains)
     if position is None:
         raise ConfigurationError("the messages hold none of the user's: add one, or pass prompt=")
     text = _text(plains[position])
@@ -75,6 +75,20 @@ def last_user_text(messages: Any) -> str:
 def plain_messages(messages: Any) -> list[dict[str, Any]]:
     """The messages as new dicts, whatever they were."""
     return _plains(as_messages(messages))
+
+
+def as_texts(messages: Any) -> list[dict[str, str]]:
+    """The role and the text of each message, for servers that read nothing else; text parts are joined by line breaks.
+
+    Raises `ConfigurationError` for media.
+    """
+    texts = []
+    for message in _plains(as_messages(messages)):
+        if media := _media(message):
+            kind = media[0].get("type")
+            raise ConfigurationError(f"a message holds a part of type {kind!r}: the server takes texts only")
+        texts.append({"role": message["role"], "content": _text(message)})
+    return texts
 
 
 def _plains(messages: Iterable[Any]) -> list[dict[str, Any]]:
@@ -91,7 +105,8 @@ def _plains(messages: Iterable[Any]) -> list[dict[str, Any]]:
     return plains
 
 
-def _last_user(plains: list[dict[str, Any]]) -> int | None:
+def last_user(plains: Sequence[Mapping[str, Any]]) -> int | None:
+    """Where the last message of the user stands among messages that are dicts; None without one."""
     return next((at for at in reversed(range(len(plains))) if plains[at]["role"] == "user"), None)
 
 
@@ -151,7 +166,7 @@ def with_media(messages: Any, parts: Iterable[Any]) -> list[Any]:
     if not parts:
         return listed
     plains = _plains(listed)
-    position = _last_user(plains)
+    position = last_user(plains)
     if position is None:
         return [*listed, {"role": "user", "content": parts}]
     listed[position] = {**plains[position], "content": [*parts, *_parts(plains[position])]}

@@ -29,6 +29,9 @@ PARAMETERS = frozenset({
     "web_search_options",
 })  # fmt: skip
 
+# These stand before `stream` in a body, as in the requests that people have recorded and compare with.
+_BEFORE_STREAM = ("temperature", "max_tokens", "top_p", "stop")
+
 # Never shown, whoever prints a request.
 _SECRET_FIELDS = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie"})
 
@@ -95,9 +98,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         body: dict[str, Any] = {"messages": as_messages(self.messages)}
         if self.model is not None:
             body["model"] = self.model
+        params = self.params
         if self.stream is not None:
-            body["stream"] = self.stream
-        return encode_body(body, self.params, self.extra_body)
+            first = {name: params[name] for name in _BEFORE_STREAM if name in params}
+            params = {**first, "stream": self.stream, **params}
+        return encode_body(body, params, self.extra_body)
 
 
 def check_parameters(params: Mapping[str, Any], known: frozenset[str], fields: tuple[str, ...]) -> None:
@@ -117,9 +122,10 @@ def check_parameters(params: Mapping[str, Any], known: frozenset[str], fields: t
     )
 
 
-def first_fields(url: str, user_agent: str) -> list[tuple[bytes, bytes]]:
-    """The fields that every request to this URL begins with. Raises `ConfigurationError` for a bad URL or name."""
-    host = parse_url(url).authority.encode("ascii")
+def first_fields(url: str, user_agent: str, name: str = "base_url") -> list[tuple[bytes, bytes]]:
+    """The fields that every request to this URL begins with. Raises `ConfigurationError` for a bad URL, which ``name``
+    names, or a bad user agent."""
+    host = parse_url(url, name).authority.encode("ascii")
     # "identity": a compressed stream arrives in lumps, and every proxy between may hold it back.
     return [(b"host", host), (b"accept-encoding", b"identity"), field("user-agent", user_agent)]
 

@@ -23,7 +23,8 @@ that refuses the password or by its rules, an untrusted certificate, replies tha
 and all faults of the caller.
 
 With several providers each has its turn, whatever the one before failed with: what is wrong with one server may
-be right with the next. Nobody waits between two of them, since a wait is what the failed one asked for.
+be right with the next. Nobody waits between two of them, since a wait is what the failed one asked for; nor does the
+budget stop a call on its way to another one, since a server gets no more requests by that than it has callers.
 
 A request to another path of the same origin (a redirect), and the one request that follows a fresh session, belong
 to their attempt: they are neither waited for nor counted.
@@ -32,6 +33,7 @@ to their attempt: they are neither waited for nor counted.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -40,6 +42,7 @@ import msgspec
 from .errors import (
     APIError,
     APIStatusError,
+    ConfigurationError,
     EmptyReplyError,
     RedirectError,
     RetryNoProviderError,
@@ -60,9 +63,14 @@ _P = TypeVar("_P")
 # A server that redirects more often than this goes in circles.
 MAX_REDIRECTS = 5
 
+# Systems can't sleep for any number of seconds. (A year.)
+_LONGEST = 31_536_000
+
+_NO_TIME = "the total deadline comes first"
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and how fast to try again. Times in seconds."""
+    """How often and how fast to try again. Times in seconds. Raises `ConfigurationError` for what makes no sense."""
 
     max_retries: int = 2
     """Extra attempts after the first; 0 for none."""
@@ -74,6 +82,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a wait that is left to chance, so that clients don't come back all at once."""
     longest_retry_after: float = 120.0
     """The longest wait that a server may ask for; asked for more, we give up at once."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
+            raise ConfigurationError(f"max_retries must be a whole number from 0, not {self.max_retries!r}")
+        for name in ("initial", "maximum", "jitter", "longest_retry_after"):
+            value = getattr(self, name)
+            most = 1 if name == "jitter" else _LONGEST
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise ConfigurationError(f"RetryPolicy.{name} must be a number from 0 to {most:,}, not {value!r}")
 
     def backoff(self, retries: int, jitter: float) -> float:
         """The wait before retry number ``retries`` (from 0); ``jitter`` is a number in [0, 1)."""
@@ -106,8 +123,8 @@ def is_retryable(error: Exception) -> bool:
             return said == b"true"
         status = error.status_code
         return status is None or status in (408, 409, 429) or status >= 500
-    # ConnectionError: from providers that bring their own way to a server.
-    return isinstance(error, (TruncatedStreamError, EmptyReplyError, ConnectionError))
+    # The builtin ones: from providers that bring their own way to a server.
+    return isinstance(error, (TruncatedStreamError, EmptyReplyError, ConnectionError, TimeoutError))
 
 
 class Send(msgspec.Struct, Generic[_P], frozen=True):
@@ -162,7 +179,7 @@ def attempts(provider: _P, policy: RetryPolicy, *, budget: RetryBudget | None = 
 
     ``budget`` is shared between calls; see `RetryBudget`.
     """
-    return _plan(itertools.repeat(provider, 1 + policy.max_retries), policy, budget, _last)
+    return _plan(repeated(provider, 1 + policy.max_retries), policy, budget, _last)
 
 
 def fail_over(
@@ -170,10 +187,16 @@ def fail_over(
 ) -> _Plan[_P]:
     """The plan of a call to several providers, in turn until one succeeds; it fails with `failure` of their errors.
 
-    A provider that stands in the list again is retried, as `policy` says how: not if it failed for good. (The
-    list says how often: ``policy.max_retries`` is not looked at.)
+    A provider that stands in the list again is retried, as `policy` says how: not if it failed for good, and not if
+    the wait would outlast the call. (The list says how often, or `repeated`: ``policy.max_retries`` is not looked
+    at.)
     """
     return _plan(providers, policy or RetryPolicy(), budget, failure)
+
+
+def repeated(provider: _P, times: int) -> itertools.repeat[_P]:
+    """The same provider so many times, for `fail_over`: any number costs the same."""
+    return itertools.repeat(provider, min(times, sys.maxsize))
 
 
 class _Asked:
@@ -187,7 +210,8 @@ class _Asked:
         self.url: str | None = None
         # A session is renewed once when it is refused.
         self.renewed = False
-        # How long to wait before it is asked again; None: it failed for good.
+        # What it failed with last, and how long to wait before it is asked again; None: it failed for good.
+        self.error: Exception | None = None
         self.delay: float | None = 0.0
 
 
@@ -205,16 +229,16 @@ def _plan(
         budget.deposit()
     for provider in schedule:
         asked = known.setdefault(id(provider), _Asked(provider))
-        if asked.delay is None:
-            if failed is _last:
-                break
-            continue
-        if errors:
-            if why := _no_more(asked.delay, outcome, budget):
-                _note(errors[-1], why)
-                break
-            if asked.turns:
-                yield Sleep(asked.delay)
+        if asked.error is not None:
+            wait = _wait_again(asked, outcome, budget)
+            if wait is None:
+                if isinstance(schedule, itertools.repeat):
+                    break
+                continue
+            yield Sleep(wait)
+        elif outcome.time_left is not None and outcome.time_left <= 0:
+            _note(errors[-1], _NO_TIME)
+            break
         outcome = yield from _attempt(provider, asked)
         error = outcome.error
         if error is None:
@@ -222,6 +246,7 @@ def _plan(
         if isinstance(error, (APIError, TransportError)):
             error.retries_taken = len(errors)
         errors.append(error)
+        asked.error = error
         asked.delay = policy.delay(error, asked.turns, now=outcome.now, jitter=outcome.jitter)
         asked.turns += 1
     yield GiveUp(failed(errors))
@@ -247,13 +272,17 @@ def _attempt(provider: _P, asked: _Asked) -> Generator[Effect[_P], Outcome | Non
         asked.url = target
 
 
-def _no_more(wait: float, outcome: Outcome, budget: RetryBudget | None) -> str:
-    """Why no further attempt is made, though there are some left; "" if one is."""
-    if outcome.time_left is not None and wait >= outcome.time_left:
-        return "the total deadline comes first"
+def _wait_again(asked: _Asked, outcome: Outcome, budget: RetryBudget | None) -> float | None:
+    """How long to wait before a provider that has failed is asked again; None: it is not."""
+    if asked.delay is None or asked.error is None:
+        return None
+    if outcome.time_left is not None and asked.delay >= outcome.time_left:
+        _note(asked.error, _NO_TIME)
+        return None
     if budget is not None and not budget.spend(outcome.now):
-        return "the retry budget is spent: too many calls fail"
-    return ""
+        _note(asked.error, "the retry budget is spent: too many calls fail")
+        return None
+    return asked.delay
 
 
 def _note(error: Exception, why: str) -> None:
@@ -285,15 +314,19 @@ def failure(errors: Sequence[Exception]) -> Exception:
 
 
 def _chain(errors: Sequence[Exception]) -> None:
-    """Let a traceback show what came before, each once."""
+    """Let a traceback show what came before: each error, and what it was made from, once and in order."""
     seen: set[int] = set()
     earlier: Exception | None = None
     for error in errors:
         if id(error) in seen:
             continue
-        seen.add(id(error))
-        if error.__cause__ is None and error.__context__ is None:
-            error.__context__ = earlier
+        first: BaseException | None = error
+        while first is not None and id(first) not in seen:
+            seen.add(id(first))
+            before = first.__cause__ or (None if first.__suppress_context__ else first.__context__)
+            if before is None and earlier is not None:
+                first.__context__, first.__suppress_context__ = earlier, False
+            first = before
         earlier = error
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from .encoding import encode_body
 from .errors import ConfigurationError
-from .messages import as_messages
+from .messages import as_messages, as_texts, last_user
 from .request import HTTPRequest, field, first_fields, merge_fields
 from .urls import join_url, parse_url
 
@@ -140,13 +140,17 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         """
         options = options or {}
         listed = as_messages(messages)
-        history, new = _historical(listed) if self.historical else _divided(listed)
+        texts = as_texts(listed)
+        # Of old the new message was the last one, whoever had said it.
+        at = len(texts) - 1 if self.historical and texts else last_user(texts)
+        new = "" if at is None else texts[at]["content"]
         if not new.strip() and not {"newMessage", "shortcutId"} & options.keys():
             raise ConfigurationError(
                 "the site takes no blank message: the last message of the user must hold text (or give newMessage)"
             )
-        if self.history_with_last:
-            history = listed if self.historical else [_plain(message) for message in listed]
+        history = list(listed if self.historical else texts)
+        if at is not None and not self.history_with_last:
+            del history[at]
         body = self._body(history, new, stream, chat_id, session_id or self.session)
         accept = b"*/*" if self.historical else b"text/event-stream" if stream else b"application/json"
         own = [(b"accept", accept), (b"content-type", b"application/json")]
@@ -238,47 +242,3 @@ def _under(url: str, path: str, submit_path: str, query: Mapping[str, object] | 
     both = "&".join(filter(None, [held, more]))
     # Only the base is checked where it is joined.
     return str(parse_url(join_url(base + ("?" + both if both else ""), path, query, "url"), "path"))
-
-
-def _historical(messages: list[Any]) -> tuple[list[Any], str]:
-    """The history as it is given, and the new message, which is the last whoever said it."""
-    return messages[:-1], _plain(messages[-1])["content"] if messages else ""
-
-
-def _divided(messages: list[Any]) -> tuple[list[Any], str]:
-    """The history, and the new message, which is the last of the user."""
-    plain = [_plain(message) for message in messages]
-    for position in range(len(plain) - 1, -1, -1):
-        if plain[position]["role"] == "user":
-            new: str = plain.pop(position)["content"]
-            return plain, new
-    return plain, ""
-
-
-def _plain(message: Any) -> dict[str, Any]:
-    """Role and content of a message, a dict or an object; all that a site reads."""
-    if isinstance(message, Mapping):
-        role, content = message.get("role"), message.get("content")
-    else:
-        role, content = getattr(message, "role", None), getattr(message, "content", None)
-    if not isinstance(role, str):
-        raise ConfigurationError("messages must hold dicts such as {'role': 'user', 'content': ...}: one has no role")
-    return {"role": role, "content": _text(content)}
-
-
-def _text(content: Any) -> str:
-    """A message's content as text. Raises `ConfigurationError` for parts that are something else."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, (list, tuple)):
-        raise ConfigurationError(f"a message's content must be a str or a list of parts, not {type(content).__name__}")
-    texts = []
-    for part in content:
-        text = part.get("text") if isinstance(part, Mapping) else part
-        if not isinstance(text, str):
-            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-            raise ConfigurationError(f"a message holds a part of type {kind!r}: such sites take texts only")
-        texts.append(text)
-    return "".join(texts)

@@ -262,7 +262,8 @@ def status_error(
         # RFC 9110 section 15.5.8: only a proxy sends this.
         return ProxyError(
             f"the proxy {context.proxy or '(unknown)'} wants other credentials (407 Proxy Authentication "
-            "Required): put user and password into its URL, percent-encoded, as http://user:password@host:port",
+            f"Required){context.where()}: put user and password into its URL, percent-encoded, as "
+            "http://user:password@host:port",
             proxy=context.proxy or None,
             status_code=407,
             body=context.redact(body.decode("utf-8", "replace"), cut=True).encode(),
@@ -292,7 +293,7 @@ def _build(
     by_code = _ADVICE_BY_CODE.get(error.code, "") if isinstance(error.code, str) else ""
     if by_code:
         advice = by_code
-    elif status == 403 and isinstance(error.body, dict) and error.body.get("success") is False:
+    elif status in (401, 403) and isinstance(error.body, dict) and error.body.get("success") is False:
         advice = "The site refuses this message: see its words."
     details: dict[str, Any] = {}
     if status is not None and 300 <= status <= 399:
@@ -300,12 +301,15 @@ def _build(
         target = header(headers, b"location")
         details["location"] = None if target is None else context.redact(target.decode("latin-1"))
         advice = "It was not followed: use the final address as base_url."
-    if status == 401 and not context.key_given and not by_code:
-        cls = MissingAuthError
-        advice = "No API key was given: pass api_key=, or set OPENAI_API_KEY."
-    elif status == 401 and context.proxy and not by_code:
-        # tinyproxy answers a wrong password so, instead of 407.
-        advice += " Or it's the proxy's password."
+    if status == 401 and not by_code:
+        if not context.key_name:
+            advice = "It wants fields that say who asks: give them with headers."
+        elif not context.key_given:
+            cls = MissingAuthError
+            advice = f"No API key was given: pass api_key=, or set {context.key_name}."
+        if context.proxy:
+            # tinyproxy answers a wrong password so, instead of 407.
+            advice += " Or it's the proxy's password."
     identity = request_id(headers)
     wait = retry_after(headers)
     if wait is not None and wait > 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import (
+    ConnectError,
     DeltawireError,
     EmptyReplyError,
     LimitExceededError,
@@ -63,6 +64,10 @@ def too_large(what: str, where: str, name: str, limit: int) -> LimitExceededErro
 
 def typed(error: Exception, context: Context) -> DeltawireError:
     """Whatever broke a connection, as an error of ours."""
+    if isinstance(error, ConnectError):
+        # Who connects knows of hosts, and nothing of providers and what they are asked for.
+        error.message += context.where()
+        error.args = (error.message,)
     if isinstance(error, DeltawireError):
         return error
     wrapped = ReadError(f"{context.redact(str(error)) or type(error).__name__}{context.where()}")

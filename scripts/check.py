@@ -12,6 +12,7 @@ CHECKS = {
     "mypy, the tests": ("-m", "mypy", "tests", "--exclude", "tests/interop"),
     # A run of its own, since it has a conftest.py too.
     "mypy, the interop tests": ("-m", "mypy", "tests/interop"),
+    "mypy, the examples": ("-m", "mypy", "examples"),
     "mypy, the benchmarks": ("-m", "mypy", "benchmarks"),
 }
 failed = [name for name, arguments in CHECKS.items() if run(python, *arguments) != 0]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from collecting import COLLECTORS, Collect
 from driving import DRIVERS, Driver, Route, Run, no_leaks
 from streaming import RUNTIMES, Runtime
 
@@ -77,6 +78,12 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
 def driver(request: pytest.FixtureRequest) -> Driver:
     """One way to make calls: `Client`, or `AsyncClient` on asyncio or trio."""
     return DRIVERS[request.param]
+
+
+@pytest.fixture(params=sorted(COLLECTORS))
+def collect(request: pytest.FixtureRequest) -> Collect:
+    """One way to ask a provider by itself: blocking, or on asyncio or trio."""
+    return COLLECTORS[request.param]
 
 
 @pytest.fixture

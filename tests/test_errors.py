@@ -31,6 +31,8 @@ from deltawire.protocol import (
     MissingAuthError,
     NotFoundError,
     PermissionDeniedError,
+    ProviderNotFoundError,
+    ProviderNotWorkingError,
     ProxyError,
     RateLimitError,
     ReadError,
@@ -51,6 +53,8 @@ from deltawire.protocol import errors as module
 TREE: dict[type[Exception], tuple[type[Exception], ...]] = {
     DeltawireError: (Exception,),
     ConfigurationError: (DeltawireError, ValueError),
+    ProviderNotFoundError: (ConfigurationError,),
+    ProviderNotWorkingError: (ConfigurationError,),
     UsageError: (DeltawireError, RuntimeError),
     APIError: (DeltawireError,),
     APIStatusError: (APIError,),
@@ -97,7 +101,8 @@ MADE: list[DeltawireError] = [
     *(
         cls("words")
         for cls in (
-            DeltawireError, ConfigurationError, UsageError, APIError, StreamError, TruncatedStreamError,
+            DeltawireError, ConfigurationError, ProviderNotFoundError, ProviderNotWorkingError,
+            UsageError, APIError, StreamError, TruncatedStreamError,
             EmptyReplyError, RetryNoProviderError,
         )
     ),

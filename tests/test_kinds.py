@@ -10,6 +10,7 @@ from feeding import JSON, failure, read
 from deltawire.protocol import (
     ChatCompletion,
     ConfigurationError,
+    ImagesResponse,
     InternalServerError,
     ModelList,
     Reply,
@@ -26,6 +27,7 @@ GOOD: dict[str, tuple[bytes, type[object]]] = {
     "openai": (b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}', ChatCompletion),
     "models": (b'{"data": [{"id": "m"}]}', ModelList),
     "opchatgpts": (b'{"success": true, "reply": "hi"}', ChatCompletion),
+    "images": (b'{"data": [{"url": "https://s/1.png"}]}', ImagesResponse),
     "session": (b'{"success": true, "sessionId": "s", "restNonce": "n"}', SessionStarted),
 }
 

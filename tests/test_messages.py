@@ -27,6 +27,7 @@ from deltawire.protocol import (
     with_prompt,
 )
 from deltawire.protocol.encoding import plain
+from deltawire.protocol.messages import as_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +194,24 @@ def test_no_user_message(messages: Any) -> None:
 def test_no_text_in_the_last_user_message(content: Any) -> None:
     with pytest.raises(ConfigurationError, match="holds no text"):
         last_user_text([user("earlier"), user(content)])
+
+
+# --- as_texts --------------------------------------------------------------------------------------
+
+
+def test_messages_as_texts() -> None:
+    parts = [text("a"), text(""), "b", {"type": "refusal", "refusal": "c"}]
+    messages = [system(None), assistant(parts, name="me", tool_calls=[]), Message(role="assistant", content="d")]
+    assert as_texts(messages) == [
+        {"role": "system", "content": ""},
+        {"role": "assistant", "content": "a\nb\nc"},
+        {"role": "assistant", "content": "d"},
+    ]
+
+
+def test_media_are_no_texts() -> None:
+    with pytest.raises(ConfigurationError, match=r"'image_url'.*texts only"):
+        as_texts([user([text("a"), IMAGE]), user("b")])
 
 
 # --- with_prompt -----------------------------------------------------------------------------------

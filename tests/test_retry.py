@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import email.utils
+import math
+import sys
 from typing import Any
 
 import pytest
 from feeding import QUICK, failure, read, sse
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import NOW, script, status
 
 from deltawire.protocol import (
     APIError,
-    APIStatusError,
     ConfigurationError,
     ConflictError,
     ConnectError,
@@ -43,19 +46,7 @@ from deltawire.protocol import (
 )
 from deltawire.protocol.retry import MAX_REDIRECTS, redirect_target
 
-NOW = 1_700_000_000.0
 POLICY = RetryPolicy()
-
-
-def status(code: int | None, **headers: str) -> APIStatusError:
-    """An error status with header fields, as the machines make it."""
-    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    if code is None:
-        error = failure(read(sse({"error": "boom"}), headers=fields))
-    else:
-        error = failure(read(b"", status=code, headers=fields))
-    assert isinstance(error, APIStatusError)
-    return error
 
 
 def delay(error: Exception, retries: int = 0, jitter: float = 0.0, policy: RetryPolicy = POLICY) -> float | None:
@@ -90,7 +81,11 @@ def test_errors_in_the_stream() -> None:
         ReadError("x"),
         TruncatedStreamError("x"),
         EmptyReplyError("x"),
+        # From providers with a way of their own.
+        ConnectionResetError("x"),
+        builtins.TimeoutError("x"),
     ],
+    ids=repr,
 )
 def test_faults_on_the_way_are_retried(error: Exception) -> None:
     assert is_retryable(error)
@@ -213,26 +208,43 @@ def test_the_longest_wait_is_the_policys() -> None:
     assert delay(status(429, retry_after="300"), policy=RetryPolicy(longest_retry_after=300)) == 300.0
 
 
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"max_retries": -1}, "max_retries"),
+        ({"max_retries": True}, "max_retries"),
+        ({"max_retries": 1.0}, "max_retries"),
+        ({"max_retries": None}, "max_retries"),
+        ({"initial": -0.1}, "initial"),
+        ({"initial": math.nan}, "initial"),
+        ({"initial": "1"}, "initial"),
+        ({"maximum": math.inf}, "maximum"),
+        ({"maximum": True}, "maximum"),
+        ({"jitter": 1.1}, "jitter"),
+        ({"jitter": -0.1}, "jitter"),
+        ({"longest_retry_after": math.inf}, "longest_retry_after"),
+        ({"longest_retry_after": None}, "longest_retry_after"),
+    ],
+    ids=repr,
+)
+def test_a_policy_that_makes_no_sense(wrong: dict[str, Any], name: str) -> None:
+    (value,) = wrong.values()
+    with pytest.raises(ConfigurationError, match=f"{name} must be a .*number from 0.*, not {value!r}"):
+        RetryPolicy(**wrong)
+
+
+def test_a_policy_at_its_bounds() -> None:
+    policy = RetryPolicy(max_retries=0, initial=0, maximum=0, jitter=1, longest_retry_after=31_536_000)
+    assert policy.backoff(3, 0.5) == 0
+    assert RetryPolicy(jitter=0).backoff(0, 0.9) == 0.5
+
+
 # --- The plan --------------------------------------------------------------------------------------
 
 
 def run(*outcomes: Outcome | Exception | None, policy: RetryPolicy = POLICY) -> list[Any]:
     """The effects of a plan whose attempts go so."""
-    plan = attempts("P", policy)
-    left = list(outcomes)
-    effects: list[Any] = []
-    reply: Outcome | None = None
-    while True:
-        try:
-            effect = plan.send(reply)
-        except StopIteration:
-            assert not left
-            return effects
-        effects.append(effect)
-        reply = None
-        if isinstance(effect, Send):
-            outcome = left.pop(0)
-            reply = outcome if isinstance(outcome, Outcome) else Outcome(outcome, "https://s/v1/chat", NOW)
+    return script(attempts("P", policy), *outcomes)
 
 
 def test_success_at_once() -> None:
@@ -250,6 +262,14 @@ def test_so_many_retries_and_no_more(most: int) -> None:
     assert [type(effect) for effect in effects] == [Send, *[Sleep, Send] * most, GiveUp]
     assert effects[-1].error is errors[-1]
     assert errors[-1].retries_taken == most
+
+
+@pytest.mark.parametrize("most", [10**9, sys.maxsize, 10**30])
+def test_a_number_of_retries_may_mean_for_ever(most: int) -> None:
+    final = status(400)
+    effects = run(*[ReadError("x")] * 20, final, policy=RetryPolicy(max_retries=most))
+    assert effects[-2:] == [Send("P"), GiveUp(final)]
+    assert final.retries_taken == 20
 
 
 def test_what_is_not_retryable_gives_up_at_once() -> None:

@@ -87,9 +87,23 @@ def test_classes(status: int, cls: type[APIStatusError]) -> None:
 def test_401_without_a_key() -> None:
     error = of_status(401, context=Context(key_given=False))
     assert type(error) is MissingAuthError
-    assert "api_key=" in str(error)
+    assert "api_key=, or set OPENAI_API_KEY." in str(error)
+    assert "set GROQ_API_KEY." in str(of_status(401, context=Context(key_given=False, key_name="GROQ_API_KEY")))
     assert type(of_status(401, context=Context(key_given=True))) is AuthenticationError
     assert type(of_status(403, context=Context(key_given=False))) is PermissionDeniedError
+
+
+def test_401_where_there_are_no_keys() -> None:
+    error = of_status(401, context=Context(key_given=False, key_name=""))
+    assert type(error) is AuthenticationError
+    assert "key" not in str(error)
+    assert "headers" in str(error)
+
+
+@pytest.mark.parametrize("key_given", [False, True])
+def test_401_may_be_the_proxys(key_given: bool) -> None:
+    error = of_status(401, context=Context(proxy="http://px:3128", key_given=key_given))
+    assert "Or it's the proxy's password." in str(error)
 
 
 def test_407_is_the_proxys() -> None:

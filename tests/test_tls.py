@@ -129,3 +129,9 @@ def test_contexts() -> None:
 
 def test_a_directory_of_authorities(tmp_path: Path) -> None:
     assert tls_context(tmp_path).verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("verify", ["", 0, 1, None, b"ca.pem"])
+def test_what_is_no_setting(verify: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"verify= .* must be True, False, the path"):
+        tls_context(verify)  # type: ignore[arg-type]

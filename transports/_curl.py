@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from curl_cffi import BrowserType, Curl, CurlECode, CurlError, CurlInfo, CurlOpt, ffi, lib
+from curl_cffi import BrowserType, Curl, CurlECode, CurlError, CurlInfo, CurlMOpt, CurlOpt, ffi, lib
 from curl_cffi.requests.impersonate import REAL_TARGET_MAP
 
 from deltawire.protocol import ConfigurationError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # What a callback returns to end the transfer: another number than that of the bytes it was given.
 END = 0xFFFFFFFF
+
+# Kinds of what is heard (curl_infotype in curl/curl.h).
+HEADER_IN, HEADER_OUT, TLS_OUT = 1, 2, 6
 
 # Milliseconds: for libcurl, whose timer is a C int. Whoever waits longer waits again.
 _LONGEST_WAIT = 60_000
@@ -63,18 +66,39 @@ class Line:
         # Kept, as modules lose their names when the interpreter ends.
         self._lib = lib
         self._multi = lib.curl_multi_init()
+        # Else closing would wait for a name that is still being looked up, which takes ten seconds, or twenty.
+        _check(lib.curl_multi_setopt(self._multi, CurlMOpt.QUICK_EXIT, ffi.new("long *", 1)))
         self._count = ffi.new("int *")
         self._easy: Curl | None = None
         self.idle_since = 0.0
 
-    def begin(self, profile: str, options: Options, head: Callable[[bytes], int], data: Callable[[bytes], int]) -> None:
+    def begin(
+        self,
+        profile: str,
+        options: Options,
+        head: Callable[[bytes], int],
+        data: Callable[[bytes], int],
+        heard: Callable[[int, bytes], None],
+    ) -> None:
         """Take a request on. The callbacks get the lines of heads and the pieces of the body, from within `perform`;
-        they return how many bytes that were, or `END`."""
+        they return how many bytes that were, or `END`. ``heard`` gets what goes over the wire, and of what kind it
+        is, until `hush`: the handshakes of TLS and the heads of proxies included."""
         self._easy = easy = Curl()
         easy.impersonate(profile)
-        for option, value in (*options, (CurlOpt.HEADERFUNCTION, head), (CurlOpt.WRITEFUNCTION, data)):
+        more: list[tuple[CurlOpt, Any]] = [
+            (CurlOpt.HEADERFUNCTION, head),
+            (CurlOpt.WRITEFUNCTION, data),
+            (CurlOpt.DEBUGFUNCTION, heard),
+            (CurlOpt.VERBOSE, 1),
+        ]
+        for option, value in (*options, *more):
             _set(easy, option, value)
         _check(lib.curl_multi_add_handle(self._multi, easy._curl))
+
+    def hush(self) -> None:
+        """Let nothing more be heard: it would cost a call for each token."""
+        assert self._easy is not None
+        self._easy.setopt(CurlOpt.VERBOSE, 0)
 
     def perform(self) -> int | None:
         """Do what can be done without waiting: libcurl's code for the end of the request, or None before that. Raises
@@ -152,4 +176,15 @@ def _check(code: int) -> None:
         raise OSError(f"libcurl: {said.decode('ascii', 'replace')}")
 
 
-__all__ = ["END", "CurlECode", "CurlInfo", "CurlOpt", "Line", "profile", "profiles"]
+__all__ = [
+    "END",
+    "HEADER_IN",
+    "HEADER_OUT",
+    "TLS_OUT",
+    "CurlECode",
+    "CurlInfo",
+    "CurlOpt",
+    "Line",
+    "profile",
+    "profiles",
+]

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import TransportError, UsageError
+from deltawire.protocol import ReadError, TransportError, UsageError
 
-from ._curl import END, CurlECode, CurlInfo, Line
+from ._curl import END, HEADER_IN, CurlECode, CurlInfo, CurlOpt, Line
 from ._curl_request import CODINGS
-from ._curl_words import failure, waiting_for
+from ._curl_words import failure, is_elsewhere, waiting_for
+from ._errors import exchange_error
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, is_sound
 from .streams.layers import Expired, closed_here
 
@@ -25,6 +27,20 @@ if TYPE_CHECKING:
     from deltawire.protocol import Deadlines, DeltawireError, Event, Reply
 
     from ._curl_request import Prepared
+
+
+# CURL_IPRESOLVE_V4 and _V6 (curl/curl.h).
+_IPV4, _IPV6 = 1, 2
+
+# RFC 9112 section 4; libcurl writes HTTP/2's in this form, too.
+_STATUS_LINE = re.compile(rb"\AHTTP/[0-9.]+ ([1-9][0-9][0-9])(?: |\Z)")
+
+# As much as is kept of a proxy's answer; no refusal needs more.
+_LONGEST_HEADS = 64 * 1024
+
+
+class _Interrupted(Exception):
+    """The exchange was closed while it was waited for."""
 
 
 class Lines:
@@ -110,7 +126,12 @@ class ImpersonateExchange:
         self._head: list[bytes] = []
         # Whether the head of the reply is over: what comes like one after it is a trailer.
         self._in_body = False
+        self._begun = False
         self._connected = False
+        self._steps: set[int] = set()
+        # What an HTTP proxy has answered to CONNECT; and how the first of two addresses has failed.
+        self._heard = bytearray()
+        self._first_error: DeltawireError | None = None
         # libcurl's code, once it is done with the request; and whether the verdict speaks for the connection.
         self._result: int | None = None
         self._sound = False
@@ -126,21 +147,44 @@ class ImpersonateExchange:
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
-        if self._reply.done:
-            return []
-        self._start_work()
+        while self.wants:
+            self.work()
+        return self.take()
+
+    @property
+    def wants(self) -> bool:
+        """Whether there is to be a further event, and it has not come."""
+        return not self._events and not self._reply.done
+
+    def take(self) -> list[Event]:
+        """The events that `work` has brought. Whoever stops waiting for it leaves them for the next one to ask."""
+        events, self._events = self._events, []
+        return events
+
+    def work(self) -> None:
+        """Wait for the next events. Without any it returns when the exchange was closed meanwhile; the next time, that
+        is an event."""
+        if self._closed:
+            if not self._begun:
+                raise UsageError("the exchange is closed")
+            self._events += self._reply.fail(self._failed(closed_here()))
+            return
         try:
-            return self._work()
+            self._start_work()
+            try:
+                self._work()
+            finally:
+                self._end_work()
+        except _Interrupted:
+            pass
         except BaseException:
             self.close_now()
             raise
-        finally:
-            self._end_work()
 
     def _start_work(self) -> None:
         with self._lock:
             if self._closed:
-                raise UsageError("the exchange is closed")
+                raise _Interrupted
             self._working = True
             self.at_rest.clear()
 
@@ -152,28 +196,21 @@ class ImpersonateExchange:
             self._release()
         self.at_rest.set()
 
-    def _work(self) -> list[Event]:
+    def _work(self) -> None:
         reply = self._reply
         try:
             self._advance(self._until())
         except (TransportError, Expired, OSError) as error:
             self._events += reply.fail(self._failed(error))
-        events, self._events = self._events, []
         if (contents := reply.contents) != self._contents:
             self._contents = contents
             self._deadlines.content(time.monotonic())
-        if reply.done and events:
-            self._sound = is_sound(events[-1])
-        return events
+        if reply.done and self._events:
+            self._sound = is_sound(self._events[-1])
 
     def _failed(self, error: Exception) -> DeltawireError:
-        if isinstance(error, Expired):
-            why = "" if self._connected else waiting_for(self._line, self._prepared)
-            return self._deadlines.error(self._reply.context.where(), why)
-        if isinstance(error, TransportError):
-            return error
-        from ._errors import exchange_error
-
+        if isinstance(error, Expired) and not self._connected:
+            error = Expired(waiting_for(self._line, self._prepared, self._steps))
         return exchange_error(error, self._deadlines, self._reply.context.where())
 
     def _until(self) -> float:
@@ -186,15 +223,11 @@ class ImpersonateExchange:
 
     def _advance(self, until: float) -> None:
         """Go on until there are events. Raises `Expired` at this time, or at that of a phase that begins meanwhile."""
-        line = self._line
-        if line is None:
-            line = self._line = self._lines.take(self, self._prepared.key)
-            prepared = self._prepared
-            line.begin(prepared.profile, prepared.options, self._take_line, self._take_data)
+        line = self._line or self._begin()
         while True:
-            if self._closed:
-                raise closed_here()
             result = line.perform()
+            if self._closed:
+                raise _Interrupted
             if result is None and not self._connected and line.info(CurlInfo.PRETRANSFER_TIME_T):
                 until = self._stands()
             if result is not None:
@@ -206,22 +239,54 @@ class ImpersonateExchange:
                 raise Expired
             line.wait(until - now)
 
+    def _begin(self) -> Line:
+        self._begun = True
+        line = self._line = self._lines.take(self, self._prepared.key)
+        # Of a name that is not looked up by the SOCKS proxy, libcurl tries but one address, and IPv6 first: few such
+        # proxies have that.
+        self._send(line, *([(CurlOpt.IPRESOLVE, _IPV4)] if self._prepared.looks_up else []))
+        return line
+
+    def _send(self, line: Line, *more: tuple[CurlOpt, int]) -> None:
+        prepared = self._prepared
+        line.begin(prepared.profile, [*prepared.options, *more], self._take_line, self._take_data, self._hear)
+
     def _stands(self) -> float:
         """The connection does: the request is on its way."""
         self._connected = True
+        if self._line is not None:
+            self._line.hush()
         self._deadlines.connected(time.monotonic())
         return self._until()
 
     def _over(self, result: int, line: Line) -> None:
         """libcurl is done with the request."""
+        reply = self._reply
+        if result == CurlECode.OK or reply.done:
+            self._result = result
+            self._events += reply.end()
+            return
+        connected = self._connected or reply.status is not None
+        error = failure(result, line, self._prepared, connected, reply.context, bytes(self._heard))
+        if self._prepared.looks_up and self._first_error is None and is_elsewhere(result, error):
+            self._first_error = error
+            line.finish()
+            self._send(line, (CurlOpt.IPRESOLVE, _IPV6))
+            return
         self._result = result
-        if result == CurlECode.OK:
-            self._events += self._reply.end()
-        elif not self._reply.done:
-            connected = self._connected or self._reply.status is not None
-            self._events += self._reply.fail(failure(result, line, self._prepared, connected, self._reply.context))
+        if self._first_error is not None and result == CurlECode.COULDNT_RESOLVE_HOST:
+            error = self._first_error
+        self._events += reply.fail(error)
 
     # Called by libcurl, from within `Line.perform`.
+
+    def _hear(self, kind: int, data: bytes) -> None:
+        """What goes over the wire until the connection stands: how far it has come, and an HTTP proxy's last answer."""
+        self._steps.add(kind)
+        if kind == HEADER_IN and not self._connected and len(self._heard) < _LONGEST_HEADS:
+            if data.startswith(b"HTTP/"):
+                self._heard.clear()
+            self._heard += data
 
     def _take_line(self, line: bytes) -> int:
         """A line of a head, with its end."""
@@ -229,15 +294,22 @@ class ImpersonateExchange:
             return len(line) if self._reply.done else END
         if self._in_body:
             return len(line)
-        text = line.rstrip(b"\r\n")
-        if text:
-            self._head.append(text)
-        else:
-            status, fields = _parsed(self._head)
-            self._head = []
-            self._in_body = status >= 200 or status == 101
-            self._events += self._reply.start(status, fields)
+        # As libcurl sees it: whatever may follow a CR there.
+        if not line.startswith((b"\r", b"\n")):
+            self._head.append(line.rstrip(b"\r\n"))
+            return len(line)
+        status, fields = _parsed(self._head)
+        self._head = []
+        if status is None:
+            return self._broken()
+        self._in_body = status >= 200 or status == 101
+        self._events += self._reply.start(status, fields)
         return len(line)
+
+    def _broken(self) -> int:
+        where = self._reply.context.where()
+        self._events += self._reply.fail(ReadError(f"the server does not answer in HTTP{where}: is base_url right?"))
+        return END
 
     def _take_data(self, data: bytes) -> int:
         """A piece of the body, its codings undone."""
@@ -247,6 +319,8 @@ class ImpersonateExchange:
             # The connection may be kept, if that is not much.
             self._drained += len(data)
             return len(data) if self._drained <= DRAIN_BYTES else END
+        if self._reply.status is None:
+            return self._broken()
         # At once: of a small piece a large one may have been made, many of them at that, and limits are to be met.
         self._events += self._reply.receive(data)
         return len(data)
@@ -266,9 +340,12 @@ class ImpersonateExchange:
 
     def _drain(self) -> None:
         until = time.monotonic() + DRAIN_SECONDS
-        self._start_work()
         try:
-            with contextlib.suppress(TransportError, OSError):
+            self._start_work()
+        except _Interrupted:
+            return
+        try:
+            with contextlib.suppress(OSError):
                 while not self._closed and self._line is not None:
                     self._result = self._line.perform()
                     left = until - time.monotonic()
@@ -304,10 +381,10 @@ class ImpersonateExchange:
             self.close_now()
 
 
-def _parsed(head: list[bytes]) -> tuple[int, list[tuple[bytes, bytes]]]:
-    """A head's status and fields, as `Reply` takes them: without those that speak of a body whose codings libcurl has
-    undone."""
-    status = int(head[0].split(b" ", 2)[1]) if head else 0
+def _parsed(head: list[bytes]) -> tuple[int | None, list[tuple[bytes, bytes]]]:
+    """A head's status (None: it has none) and fields, as `Reply` takes them: without those that speak of a body whose
+    codings libcurl has undone."""
+    found = _STATUS_LINE.match(head[0]) if head else None
     fields = []
     for line in head[1:]:
         name, _, value = line.partition(b":")
@@ -315,4 +392,4 @@ def _parsed(head: list[bytes]) -> tuple[int, list[tuple[bytes, bytes]]]:
     codings = b",".join(value for name, value in fields if name == b"content-encoding").lower().split(b",")
     if {coding.strip() for coding in codings} <= CODINGS:
         fields = [(name, value) for name, value in fields if name != b"content-encoding"]
-    return status, fields
+    return (None if found is None else int(found[1])), fields

@@ -19,11 +19,13 @@ from deltawire.protocol.proxy import proxy_fields
 from deltawire.protocol.request import field
 
 from ._tls import tls_context
+from .streams.layers import is_ip_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deltawire.protocol import HTTPRequest
+    from deltawire.protocol.urls import URL
 
     from ._tls import Verify
 
@@ -77,12 +79,26 @@ class Prepared(msgspec.Struct, frozen=True):
         """What two requests must share to go out on one connection."""
         return self.profile, self.proxy, self.request.parts.origin
 
+    @property
+    def tunnels(self) -> bool:
+        """Whether an HTTP proxy is asked for a tunnel."""
+        return self.proxy is not None and _tunnels(self.request.parts, self.proxy)
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether the server's name is looked up here, for a SOCKS proxy (which itself has an IPv4 address, or a
+        name)."""
+        proxy = self.proxy
+        if proxy is None or proxy.scheme != "socks5" or ":" in proxy.host:
+            return False
+        return not is_ip_address(self.request.parts.host)
+
 
 def prepared(request: HTTPRequest, proxy: Proxy | None, profile: str, setup: Setup) -> Prepared:
     """Raises `ConfigurationError` for a request that can't be sent as it is."""
     if setup.uds is not None and proxy is not None:
         raise ConfigurationError("uds= names the socket to connect to: it can't be reached through a proxy")
-    return Prepared(request, proxy, profile, [*setup.options, *_request(request), *_way(proxy)], setup)
+    return Prepared(request, proxy, profile, [*setup.options, *_request(request), *_way(request.parts, proxy)], setup)
 
 
 def _request(request: HTTPRequest) -> Iterator[tuple[CurlOpt, Any]]:
@@ -103,9 +119,8 @@ def _request(request: HTTPRequest) -> Iterator[tuple[CurlOpt, Any]]:
         if not request.method.isalpha() or not request.method.isascii():
             raise ConfigurationError(f"{request.method!r} is no method")
         yield CurlOpt.CUSTOMREQUEST, request.method.encode("ascii")
-    # What libcurl does by signals, and joining its threads, is nothing for a library.
+    # Signals are the program's.
     yield CurlOpt.NOSIGNAL, 1
-    yield CurlOpt.QUICK_EXIT, 1
     # Deadlines are ours.
     yield CurlOpt.CONNECTTIMEOUT_MS, _NEVER
     yield CurlOpt.MAXAGE_CONN, _NEVER
@@ -140,7 +155,12 @@ def _line(name: bytes, value: bytes | None) -> bytes:
     return shown + b": " + value if value else shown + b";"
 
 
-def _way(proxy: Proxy | None) -> Iterator[tuple[CurlOpt, Any]]:
+def _tunnels(url: URL, proxy: Proxy) -> bool:
+    # To ask for a URL with an IPv6 address libcurl is not able (it says that it is out of memory).
+    return not proxy.speaks_socks and (url.scheme == "https" or ":" in url.host)
+
+
+def _way(url: URL, proxy: Proxy | None) -> Iterator[tuple[CurlOpt, Any]]:
     # Both are given in any case: else libcurl would look into the environment.
     yield CurlOpt.NOPROXY, b""
     yield CurlOpt.PROXY, b"" if proxy is None else proxy.url.encode("ascii")
@@ -155,6 +175,8 @@ def _way(proxy: Proxy | None) -> Iterator[tuple[CurlOpt, Any]]:
     yield CurlOpt.HEADEROPT, 1
     yield CurlOpt.PROXYHEADER, [_line(*field(*pair)) for pair in proxy_fields(proxy)]
     yield CurlOpt.SUPPRESS_CONNECT_HEADERS, 1
+    if _tunnels(url, proxy):
+        yield CurlOpt.HTTPPROXYTUNNEL, 1
 
 
 def _trust(verify: Verify) -> list[tuple[CurlOpt, Any]]:

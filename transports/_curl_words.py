@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from curl_cffi import CurlECode, CurlInfo
 
-from deltawire.protocol import ConnectError, Context, DeltawireError, ReadError, TunnelFailed, tunnel
+from deltawire.protocol import ConnectError, Context, DeltawireError, ProxyError, ReadError, TunnelFailed, tunnel
 
+from ._curl import HEADER_OUT, TLS_OUT
+from .streams.opening import ELSEWHERE
 from .streams.words import look_up_error, no_connection, no_tls, no_tls_with_proxy
 
 if TYPE_CHECKING:
@@ -33,15 +35,18 @@ _NO_TLS = (
 )
 
 # CURLproxycode (curl/curl.h): what it says of the reply code of RFC 1928 section 6.
-_SOCKS_REPLIES = {20: 1, 18: 2, 22: 3, 21: 4, 19: 5, 24: 6, 23: 7, 17: 8}
+_SOCKS_REPLIES = {20: 1, 23: 2, 22: 3, 21: 4, 19: 5, 24: 6, 18: 7, 17: 8}
 _NO_METHOD, _USER_REJECTED = 12, 33
 
 # What a proxy says when it has chosen how to authenticate (RFC 1928 section 3).
 _NO_AUTHENTICATION, _PASSWORD = b"\5\0", b"\5\2"
 
 
-def failure(code: int, line: Line, prepared: Prepared, connected: bool, context: Context) -> DeltawireError:
-    """The error for a request that ended with this code; ``connected``: after it was seen to be sent."""
+def failure(
+    code: int, line: Line, prepared: Prepared, connected: bool, context: Context, answer: bytes
+) -> DeltawireError:
+    """The error for a request that ended with this code; ``connected``: after it was seen to be sent. ``answer``: what
+    an HTTP proxy has said to CONNECT."""
     secrets = () if prepared.proxy is None else prepared.proxy.secrets
     said = Context(secrets=secrets).redact(context.redact(line.words())) or f"libcurl's error {code}"
     proxy, url = prepared.proxy, prepared.request.parts
@@ -49,14 +54,12 @@ def failure(code: int, line: Line, prepared: Prepared, connected: bool, context:
         return look_up_error(_system_error(line, said), url.host)
     if code in _NO_TLS:
         return _no_tls(code, line, prepared, said)
+    if proxy is not None and prepared.tunnels and not connected and _reached(line) and not _in_tunnel(line, proxy):
+        return _told(prepared, proxy, answer, said)
     if connected or code not in _CONNECTING:
-        if proxy is not None and not connected and _tunnels(prepared) and not line.info(CurlInfo.HTTP_CONNECTCODE):
-            return _no_tunnel(prepared, proxy, line, said)
         return ReadError(f"the connection broke{context.where()}: {said}")
     if code == CurlECode.PROXY and proxy is not None:
         return _no_socks(prepared, proxy, line, said)
-    if line.info(CurlInfo.CONNECT_TIME_T) and proxy is not None:
-        return _no_tunnel(prepared, proxy, line, said)
     where = prepared.setup.uds or f"{url.host}:{url.port}"
     return no_connection(_system_error(line, said), where, proxy, prepared.setup.local_address)
 
@@ -70,22 +73,41 @@ _CONNECTING = frozenset({
 })  # fmt: skip
 
 
-def waiting_for(line: Line | None, prepared: Prepared) -> str:
-    """What a request that is not on its way yet is waiting for: a clause."""
+def is_elsewhere(code: int, error: DeltawireError) -> bool:
+    """Whether another address of the server's name may do better."""
+    if code == CurlECode.COULDNT_RESOLVE_HOST:
+        return True
+    return isinstance(error, ProxyError) and error.reply_code in ELSEWHERE
+
+
+def waiting_for(line: Line | None, prepared: Prepared, steps: set[int]) -> str:
+    """What a request that is not on its way yet is waiting for: a clause. ``steps``: the kinds of what was heard."""
     proxy, url = prepared.proxy, prepared.request.parts
-    who = "the server" if proxy is None else f"the proxy {proxy.url}"
-    if line is None or not line.info(CurlInfo.CONNECT_TIME_T):
-        looked_up = line is not None and line.info(CurlInfo.NAMELOOKUP_TIME_T)
-        host = url.host if proxy is None else proxy.host
-        return f"{who} takes no connection" if looked_up else f"the name {host} is not found"
-    if proxy is None or line.info(CurlInfo.HTTP_CONNECTCODE) == 200:
+    if proxy is not None and HEADER_OUT in steps and line is not None and line.info(CurlInfo.HTTP_CONNECTCODE) != 200:
+        return str(_told(prepared, proxy, b"", "no answer in time"))
+    if TLS_OUT in steps:
+        if proxy is not None and proxy.scheme == "https" and HEADER_OUT not in steps:
+            return f"the TLS handshake with the proxy {proxy.url} does not end"
         return f"the TLS handshake with {url.host} does not end"
-    return f"the handshake through the proxy {proxy.url} does not end"
+    if line is None or not line.info(CurlInfo.NAMELOOKUP_TIME_T):
+        return f"the name {url.host if proxy is None else proxy.host} is not found"
+    if proxy is None:
+        return "the server takes no connection"
+    # libcurl tells nothing of how far it has come in SOCKS.
+    return f"the proxy {proxy.url} takes no connection" + (" or opens no tunnel" if proxy.speaks_socks else "")
 
 
-def _tunnels(prepared: Prepared) -> bool:
-    proxy = prepared.proxy
-    return proxy is not None and not proxy.speaks_socks and prepared.request.parts.scheme == "https"
+def _reached(line: Line) -> bool:
+    """Whether there was a connection, to whomever."""
+    return line.info(CurlInfo.CONNECT_TIME_T) > 0
+
+
+def _in_tunnel(line: Line, proxy: Proxy) -> bool:
+    """Whether the proxy has opened one: that its answer was heard out does not follow from the status, but TLS with the
+    server does."""
+    return line.info(CurlInfo.HTTP_CONNECTCODE) == 200 and (
+        proxy.scheme == "https" or line.info(CurlInfo.APPCONNECT_TIME_T) > 0
+    )
 
 
 def _system_error(line: Line, said: str) -> OSError:
@@ -94,7 +116,7 @@ def _system_error(line: Line, said: str) -> OSError:
 
 
 def _no_tls(code: int, line: Line, prepared: Prepared, said: str) -> ConnectError:
-    error = ssl.SSLCertVerificationError(said) if code in _DISTRUST else ssl.SSLError(said)
+    error = ssl.SSLCertVerificationError(1, said) if code in _DISTRUST else OSError(said)
     proxy, url = prepared.proxy, prepared.request.parts
     with_proxy = proxy is not None and proxy.scheme == "https"
     if proxy is not None and with_proxy and line.info(CurlInfo.HTTP_CONNECTCODE) != 200:
@@ -102,27 +124,24 @@ def _no_tls(code: int, line: Line, prepared: Prepared, said: str) -> ConnectErro
     return no_tls(error, url.host, proxy)
 
 
-def _no_tunnel(prepared: Prepared, proxy: Proxy, line: Line, said: str) -> DeltawireError:
-    """An HTTP proxy has refused, or not answered as it should."""
-    machine = tunnel(prepared.request.parts.host, prepared.request.parts.port, proxy)
-    status = line.info(CurlInfo.HTTP_CONNECTCODE)
-    return _told(machine, b"HTTP/1.1 %d \r\n\r\n" % status if status >= 300 else b"", said)
-
-
 def _no_socks(prepared: Prepared, proxy: Proxy, line: Line, said: str) -> DeltawireError:
-    machine = tunnel(prepared.request.parts.host, prepared.request.parts.port, proxy)
     code = line.info(CurlInfo.PROXY_ERROR)
+    answer = b""
     if code == _NO_METHOD:
-        return _told(machine, b"\5\xff", said)
-    if code == _USER_REJECTED and proxy.username is not None:
-        return _told(machine, _PASSWORD + b"\1\1", said)
-    if code in _SOCKS_REPLIES:
-        return _told(machine, _NO_AUTHENTICATION + bytes([5, _SOCKS_REPLIES[code], 0, 1]) + bytes(6), said)
-    return _told(machine, b"", said)
+        answer = b"\5\xff"
+    elif code == _USER_REJECTED and proxy.username is not None:
+        answer = _PASSWORD + b"\1\1"
+    elif code in _SOCKS_REPLIES:
+        answer = _NO_AUTHENTICATION + bytes([5, _SOCKS_REPLIES[code], 0, 1]) + bytes(6)
+    return _told(prepared, proxy, answer, said)
 
 
-def _told(machine: Any, answer: bytes, said: str) -> DeltawireError:
+def _told(prepared: Prepared, proxy: Proxy, answer: bytes, said: str) -> DeltawireError:
+    """What the proxy's handshake makes of this answer, and of the end of it; ``said``: of none."""
+    machine = tunnel(prepared.request.parts.host, prepared.request.parts.port, proxy)
     events: list[TunnelEvent] = machine.receive(answer) or machine.fail(OSError(said))
-    (event,) = events
-    assert isinstance(event, TunnelFailed)
-    return event.error
+    event = events[0]
+    if isinstance(event, TunnelFailed):
+        return event.error
+    # It was good, and yet libcurl did not go on.
+    return ProxyError(f"the proxy {proxy.url} opened no tunnel: {said}", proxy=proxy.url)

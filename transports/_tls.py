@@ -32,7 +32,12 @@ def tls_context(verify: Verify, *, purpose: str = "") -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
-    path = os.fspath(verify)
+    path = os.fspath(verify) if isinstance(verify, (str, os.PathLike)) else ""
+    if not path:
+        raise ConfigurationError(
+            "verify= (of a provider: ssl) must be True, False, the path of a file of certificate authorities, or an "
+            f"ssl.SSLContext, not {verify!r}"
+        )
     try:
         if os.path.isdir(path):
             return ssl.create_default_context(capath=path)

@@ -23,15 +23,12 @@ from ._lifetime import Runner, running_loop
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
-    from typing import TypeVar
 
     from deltawire.protocol import Deadlines, Event, HTTPRequest, Proxy, Reply
 
     from ._curl_exchange import ImpersonateExchange, Lines
     from ._curl_request import Prepared
     from ._tls import Verify
-
-    T = TypeVar("T")
 
 
 def profiles() -> list[str]:
@@ -136,6 +133,11 @@ class _Loop:
     async def aclose(self) -> None:
         self.lines.close()
 
+    async def finish(self) -> None:
+        """Close, with nothing left to do when the loop ends."""
+        await self.aclose()
+        await self.runner.forget()
+
 
 class AsyncImpersonateTransport(_Options):
     """As `ImpersonateTransport`, for asyncio and trio. Each event loop has its own connections, which are closed with
@@ -164,14 +166,14 @@ class AsyncImpersonateTransport(_Options):
         found = self._loops.pop(running_loop(), None)
         if found is not None:
             with anyio.CancelScope(shield=True):
-                await found.aclose()
-                await found.runner.forget()
+                await found.finish()
 
     def abandon(self) -> None:
         """As `aclose`, from a finaliser, for all loops."""
         self._closed = True
         for found in list(self._loops.values()):
             found.lines.close()
+            found.runner.spawn(found.finish)
 
     async def _here(self) -> _Loop:
         """What belongs to the running loop."""
@@ -201,25 +203,25 @@ class AsyncImpersonateExchange:
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
-        if self._reply.done:
-            return []
-        if self._closed:
-            raise UsageError("the exchange is closed")
         if self._exchange is None:
             await self._open()
         assert self._exchange is not None
         assert self._runner is not None
         try:
-            return await _in_thread(self._exchange.next_events)
+            while self._exchange.wants:
+                await _in_thread(self._exchange.work)
         except BaseException:
             # The thread may still be at it: woken, it ends at once.
             self.abandon()
             await self._runner.uncancelled(self._at_rest)
             raise
+        return self._exchange.take()
 
     async def _open(self) -> None:
         from ._curl_exchange import ImpersonateExchange
 
+        if self._closed:
+            raise UsageError("the exchange is closed")
         here = await self._transport._here()
         self._runner = here.runner
         self._exchange = ImpersonateExchange(here.lines, self._prepared, self._reply, self._deadlines)
@@ -249,6 +251,6 @@ class AsyncImpersonateExchange:
             self._exchange.abandon()
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def _in_thread(work: Callable[[], object]) -> None:
     # Each has a thread to itself: anyio's usual forty would have the forty-first stream wait for one of the others.
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))

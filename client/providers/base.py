@@ -15,7 +15,7 @@ A provider with a way of its own to a server inherits from `AsyncGeneratorProvid
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ConfigurationError, Context
@@ -58,6 +58,7 @@ class BaseProvider:
             if name.startswith("_") or not hasattr(type(self), name) or callable(getattr(type(self), name)):
                 raise ConfigurationError(_unknown(type(self), name))
             setattr(self, name, value)
+        own_lists(self)
 
     def __repr__(self) -> str:
         # No attributes: one of them is the key.
@@ -109,7 +110,7 @@ class ProviderModelMixin:
     sort_models: bool = True
     """Whether `get_models` sorts them."""
 
-    @either
+    @built_in
     def get_models(self, *args: Any, **options: Any) -> list[str]:
         """The names of its models. (Those that are declared.)"""
         return list(self.models or self.fallback_models or filter(None, [self.default_model]))
@@ -118,6 +119,27 @@ class ProviderModelMixin:
     def get_model(self, model: str | None, *args: Any, **options: Any) -> str | None:
         """The model that is asked for: the default one for "" and None, the one behind an alias, or as it is."""
         return self.model_aliases.get(model, model) if model else self.default_model or model
+
+
+class Learnt(list[str]):
+    """Names of models, each once, of which a server gave some or all."""
+
+    def __init__(self, names: Iterable[str], *, declared: list[str]) -> None:
+        super().__init__(dict.fromkeys(names))
+        self.declared = declared
+        """Those that stood there before."""
+
+
+def declared_in(names: list[str]) -> list[str]:
+    """Those of the names that no server gave."""
+    return names.declared if isinstance(names, Learnt) else names
+
+
+def own_lists(provider: Any) -> None:
+    """Give it lists of models of its own: what is learnt of one provider says nothing of those that inherit from it."""
+    for name in ("models", "image_models", "vision_models"):
+        if name not in vars(provider) and hasattr(provider, name):
+            setattr(provider, name, list(declared_in(getattr(provider, name))))
 
 
 class AsyncGeneratorProvider(BaseProvider):
@@ -157,7 +179,4 @@ class AsyncGeneratorProvider(BaseProvider):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # What is learnt of one provider's models says nothing of those that inherit from it.
-        for name in ("image_models", "vision_models"):
-            if name not in cls.__dict__ and hasattr(cls, name):
-                setattr(cls, name, list(getattr(cls, name)))
+        own_lists(cls)

@@ -117,18 +117,15 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         options |= ask.extra_body or {}
         messages = _messages(self, ask)
         chat_id = self.chat_id or chat_id_of(os.urandom(16))
-        session = None
-        if site.nonce_from is not None:
-            fetch = site.page if site.nonce_from == "page" else site.start_session
-            session = Session("page" if site.nonce_from == "page" else "session", fetch, store)
+        session = _session(site, store, ask.extra_headers)
 
         def build(key: str | None) -> HTTPRequest:
             return site.submit(
                 messages,
                 stream=bool(ask.stream),
-                nonce=store.nonce,
+                nonce=session.nonce(),
                 chat_id=chat_id,
-                session_id=store.session_id,
+                session_id=self.session or store.session_id,
                 options=options,
                 extra_headers=ask.extra_headers,
             )
@@ -162,6 +159,15 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             default_headers={**self.headers, **(settings.default_headers or {})},
             default_query=settings.default_query,
         )
+
+
+def _session(site: Site, store: Store, headers: Mapping[str, str | None] | None) -> Session:
+    """The session of a call, whose own header fields go with the request for it, too: a cookie, a password."""
+    if site.nonce_from is None:
+        return Session("session", None, store)
+    page = site.nonce_from == "page"
+    fetch = site.page if page else site.start_session
+    return Session("page" if page else "session", lambda: fetch(extra_headers=headers), store)
 
 
 def _messages(provider: Any, ask: Ask) -> Any:

@@ -10,7 +10,7 @@ from deltawire.protocol import (
     ConfigurationError,
 )
 from deltawire.protocol.endpoint import BEARER, CHAT_PATH, IMAGES_PATH, MODELS_PATH, api_headers
-from deltawire.protocol.images import ImageRequest
+from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
 from deltawire.protocol.request import PARAMETERS
 
@@ -59,10 +59,14 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     images_path: str = IMAGES_PATH
     default_headers: Mapping[str, str] = {}
     """Header fields of every request."""
+    needs_base: bool = False
+    """Whether each user has a base URL of his own: then there is none by default."""
+
+    _catalogues: dict[Any, Catalogue] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._catalogues: dict[Any, Catalogue] = {}
+        self._catalogues = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -76,9 +80,12 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         over them; None removes one."""
         if api_key is None and isinstance(self.api_key, str):
             api_key = self.api_key
-        return api_headers(stream, api_key, {**self.default_headers, **(headers or {})}, key_field=self.key_field)
+        headers = headers or {}
+        replaced = {name.lower() for name in headers}
+        default = {name: value for name, value in self.default_headers.items() if name.lower() not in replaced}
+        return api_headers(stream, api_key, {**default, **headers}, key_field=self.key_field)
 
-    @either
+    @built_in
     def get_models(
         self,
         api_key: Any = None,
@@ -163,15 +170,16 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     def target(self, ask: Ask, settings: Settings) -> Target:
         """What a call of the client becomes for this provider. Raises `ConfigurationError`."""
         name = name_of(self)
-        model = self.get_model(ask.model)
+        model = self.get_model(ask.model) if ask.model or ask.kind != "images" else _usual_image_model(self)
         draws = ask.kind == "images" or (ask.kind == "chat" and model in self.image_models)
         endpoint = self._endpoint(ask, settings, model, draws)
         asked = _image_request(ask, model) if draws else _chat_request(self, ask, model)
-        stream = bool(ask.stream) and not draws
+        stream = bool(ask.stream) and self.supports_stream and not draws
 
         def build(key: str | None) -> HTTPRequest:
             shown = {name: value for name, value in (ask.extra_headers or {}).items() if value is not None}
-            headers = self.get_headers(stream, api_key=key, headers=shown)
+            # "": there is none, whatever is declared.
+            headers = self.get_headers(stream, api_key=key or "", headers=shown)
             if asked is None:
                 request = endpoint.models(api_key=key, headers=headers, extra_headers=ask.extra_headers)
             elif isinstance(asked, ImageRequest):
@@ -184,15 +192,22 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
             name,
             "models" if asked is None else "images" if draws else "openai",
             build,
-            key=key_among(name, ask.api_key, settings.given_key, self.api_key or settings.variable(self.api_key_env)),
+            key=key_among(name, ask.api_key, settings.given_key, self.api_key, settings.variable(self.api_key_env)),
+            key_name=self.api_key_env or "the provider's api_key",
             verify=self.ssl,
+            working=self.working,
         )
 
     @either
     def base_of(self, ask: Ask, settings: Settings) -> str:
-        """The base URL of a call: its own, the client's, the declared one, the environment's, OpenAI's."""
+        """The base URL of a call: its own, the client's, the declared one, the environment's, OpenAI's. Raises
+        `ConfigurationError` where everybody needs one of his own."""
         declared = self.api_base or settings.variable(self.api_base_env)
-        return ask.base_url or settings.given_url or declared or DEFAULT_BASE_URL
+        base = ask.base_url or settings.given_url or declared
+        if not base and self.needs_base:
+            variable = f", or set {self.api_base_env}" if self.api_base_env else ""
+            raise ConfigurationError(f"{name_of(self)} has no base URL: pass api_base={variable}")
+        return base or DEFAULT_BASE_URL
 
     @either
     def _endpoint(self, ask: Ask, settings: Settings, model: str | None, draws: bool) -> Endpoint:
@@ -200,12 +215,16 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
             "key_field": self.key_field,
             "needs_key": self.needs_auth,
             "key_names": self.api_key_env or "the provider's api_key",
-            "chat_path": _path(self.chat_path, model),
+            "chat_path": self.chat_path,
             "models_path": self.models_path,
-            "images_path": _path(self.images_path, model),
+            "images_path": self.images_path,
         }
-        if ask.kind == "chat" and not draws:
+        if draws:
+            options["images_path"] = _path(self.images_path, model)
+        elif ask.kind == "chat" and (ask.api_endpoint or self.api_endpoint):
             options["chat_url"] = ask.api_endpoint or self.api_endpoint
+        elif ask.kind == "chat":
+            options["chat_path"] = _path(self.chat_path, model)
         if self.api_version:
             options["default_query"] = {"api-version": self.api_version}
         return settings.endpoint_at(self.base_of(ask, settings), **options)
@@ -230,13 +249,19 @@ def _path(path: str, model: str | None) -> str:
     return path.replace("{model}", quote(model, safe=""))
 
 
+def _usual_image_model(provider: Any) -> str | None:
+    """The model for images of which none is named: the usual one unless it is for chats; then the server chooses."""
+    usual: str | None = provider.get_model(None)
+    return usual if not provider.image_models or usual in provider.image_models else None
+
+
 def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | None:
     if ask.kind == "models":
         return None
     messages = ask.messages
     if ask.prompt is not None:
         messages = with_prompt(messages, ask.prompt)
-    if ask.media:
+    if ask.media is not None:
         messages = with_media(messages, read_media(ask.media))
     if not provider.supports_system_message:
         messages = fold_system(messages)
@@ -246,7 +271,7 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
     return ChatRequest(
         messages=messages,
         model=model,
-        stream=ask.stream,
+        stream=ask.stream and provider.supports_stream,
         params=params,
         extra_body=extra_body,
         extra_headers=ask.extra_headers,
@@ -255,7 +280,7 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
 
 
 def _image_request(ask: Ask, model: str | None) -> ImageRequest:
-    params, extra_body = _sorted_out(ask, frozenset())
+    params, extra_body = _sorted_out(ask, IMAGE_PARAMETERS)
     return ImageRequest(
         prompt=last_user_text(ask.messages) if ask.prompt is None else ask.prompt,
         model=model,
@@ -268,12 +293,15 @@ def _image_request(ask: Ask, model: str | None) -> ImageRequest:
 
 def _sorted_out(ask: Ask, known: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The parameters that the API knows, and the others that the caller or the provider vouches for."""
+    vouched = EXTRA_PARAMETERS if ask.extra_parameters is None else ask.extra_parameters
     extra = {
         name: value
         for name, value in ask.params.items()
-        if name not in known and name in (ask.extra_parameters or EXTRA_PARAMETERS) and name not in PARAMETERS
+        if name not in known and name in vouched and not (name in EXTRA_PARAMETERS and name in PARAMETERS)
     }
-    params = {name: value for name, value in ask.params.items() if name not in extra}
+    # A chat's parameters that are None say nothing, to those who don't chat either.
+    said = {name: value for name, value in ask.params.items() if value is not None or name not in PARAMETERS - known}
+    params = {name: value for name, value in said.items() if name not in extra}
     # extra_body wins, and may say null.
     body = {**{name: value for name, value in extra.items() if value is not None}, **(ask.extra_body or {})}
     return params, body or None

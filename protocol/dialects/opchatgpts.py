@@ -216,7 +216,11 @@ def cut(whole: ChatCompletion, stop: StopWords) -> None:
 
 
 def new_token(last: Object | None) -> str | None:
-    """The nonce to go on with, from the last chunk of a reply; near the end of a nonce's life there is one."""
+    """The nonce to go on with, from the last chunk of a reply; near the end of a nonce's life there is one.
+
+    (WordPress sends one in the head of each reply, too, ``X-WP-Nonce``. It is not needed: this comes in good time, and
+    who hears nothing for so long that his nonce is refused fetches another.)
+    """
     return None if last is None else _nonce(last.model_extra.get("new_token"))
 
 

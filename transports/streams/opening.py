@@ -37,7 +37,7 @@ _MOST_ADDRESSES = 4
 
 
 # The replies of a SOCKS proxy after which another address of the same name may do better.
-_ELSEWHERE = (3, 4, 5, 6, 8)
+ELSEWHERE = (3, 4, 5, 6, 8)
 
 
 # What a machine is told of a deadline that has passed.
@@ -90,7 +90,7 @@ def open_stream(way: Way, host: str, port: int, deadline: float) -> BlockingStre
         try:
             return _open(way, each, port, deadline)
         except ProxyError as error:
-            if error.reply_code not in _ELSEWHERE:
+            if error.reply_code not in ELSEWHERE:
                 raise
     return _open(way, hosts[-1], port, deadline)
 
@@ -171,7 +171,7 @@ async def aopen_stream(way: Way, host: str, port: int, deadline: float) -> Async
         try:
             return await _aopen(way, each, port, deadline)
         except ProxyError as error:
-            if error.reply_code not in _ELSEWHERE:
+            if error.reply_code not in ELSEWHERE:
                 raise
     return await _aopen(way, hosts[-1], port, deadline)
 

@@ -1,0 +1,49 @@
+"""The programs of ``examples/`` through real proxies with a password, before a server that fails at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from interop_proxies import ProxyProgram
+from interop_servers import Authority
+from programs import EXAMPLES, KEY, Example, environment_of, launch, run_program
+
+from deltawire.testing import ChatServer
+
+every = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name.removesuffix(".py"))
+
+
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest, authority: Authority) -> Iterator[ChatServer]:
+    context = authority.context if request.param == "https" else None
+    with ChatServer(tokens=["Hel", "lo"], api_key=KEY, ssl_context=context) as running:
+        yield running
+
+
+@every
+def test_through_a_proxy(example: Example, server: ChatServer, proxy: ProxyProgram, authority: Authority) -> None:
+    server.plan(*example.failures)
+    environment = environment_of(server, proxy.locked) | {"SSL_CERT_FILE": authority.ca}
+    printed = run_program(example.source, **environment)
+    example.check(printed, server)
+    assert all(each.header("proxy-authorization") is None for each in server.requests)
+    tunnelled = proxy.socks or server.url.startswith("https:")
+    # In a tunnel a proxy sees connections.
+    passed = len({each.connection for each in server.requests}) if tunnelled else len(server.requests)
+    proxy.wait_requests(passed, server.port)
+    assert len(proxy.requests(server.port)) == passed
+    assert tunnelled or all(each.header("via") for each in server.requests)
+
+
+@every
+def test_a_wrong_password(example: Example, server: ChatServer, proxy: ProxyProgram, authority: Authority) -> None:
+    environment = environment_of(server, proxy.refused) | {"SSL_CERT_FILE": authority.ca}
+    done = launch(example.source, **environment)
+    assert done.returncode == 1
+    assert server.requests == []
+    # tinyproxy 1.11 answers a wrong password with 401, as the server might: see test_proxies_real.py.
+    assert "ProxyError: " in done.stderr or (proxy.name == "tinyproxy" and "AuthenticationError: " in done.stderr)
+    assert "Hello" not in done.stdout
+    assert "s3cret" not in done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr

@@ -1,0 +1,183 @@
+"""What stands in README.md and docs/ is true: every block of Python is run, and prints what the block after it says."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import deltawire
+from deltawire.testing import ChatServer, ProxyServer, SocksServer
+from deltawire.testing._images import png
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+
+# These stand for themselves: they need libraries that we don't, or bytes that nobody has.
+ONLY_COMPILED = (
+    "from deltawire import aparse_stream, parse_stream",
+    "from deltawire.protocol import ChatCompletionChunk",
+    "machine, events = tunnel(",
+)
+
+_BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    source: str
+    printed: str | None
+    """None: whatever it likes."""
+    line: int
+
+
+class Section(NamedTuple):
+    """What stands below a heading: its blocks are one program."""
+
+    title: str
+    blocks: list[Block]
+
+
+def sections(document: Path) -> Iterator[Section]:
+    text = document.read_text(encoding="utf-8")
+    ends = [found.start() for found in re.finditer(r"^## ", text, re.MULTILINE)]
+    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
+        title = text[start:end].partition("\n")[0].strip("# ")
+        blocks = [
+            Block(found[1], found[2], text.count("\n", 0, found.start()) + 1)
+            for found in _BLOCK.finditer(text, start, end)
+        ]
+        if blocks:
+            yield Section(f"{document.stem}: {title}", blocks)
+
+
+SECTIONS = [section for document in DOCUMENTS for section in sections(document)]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What the documents' names of servers stand for; the environment and the directory are as a reader's may be."""
+    (tmp_path / "cat.png").write_bytes(png(0))
+    monkeypatch.chdir(tmp_path)
+    with (
+        ChatServer(tokens=["Hello", " there", "."], models=["local-model", {"id": "painter", "image": True}]) as server,
+        ProxyServer(username="user", password="password") as proxy,
+        SocksServer() as socks,
+    ):
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-reader")
+        yield {
+            "http://user:password@proxy.example:3128": proxy.url,
+            "http://user:password@host:3128": proxy.url,
+            "socks5h://other:1080": socks.remote_url,
+            "https://llm.example/v1": server.url,
+            "http://localhost:8000/v1": server.url,
+            "https://shop.example": server.site_url,
+        }
+
+
+def run(block: Block, namespace: dict[str, Any], where: str) -> None:
+    # So that what it raises shows the line in the document.
+    source = "\n" * block.line + block.source
+    code = compile(source, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if block.source.startswith(ONLY_COMPILED):
+        return
+    if code.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(eval(code, namespace))
+    else:
+        exec(code, namespace)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_the_blocks_run(section: Section, names: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in section.blocks:
+        for name, stands_for in names.items():
+            block = block._replace(source=block.source.replace(name, stands_for))
+        run(block, namespace, section.title)
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        if block.printed is not None:
+            assert printed.out.rstrip("\n") == block.printed.rstrip("\n")
+
+
+def test_all_blocks_are_found() -> None:
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        blocks = [block for section in sections(document) for block in section.blocks]
+        assert text.count("```python") == len(blocks) > 0
+        assert text.count("```text") == sum(block.printed is not None for block in blocks)
+
+
+def test_what_is_only_compiled_is_there() -> None:
+    sources = [block.source for section in SECTIONS for block in section.blocks]
+    for beginning in ONLY_COMPILED:
+        assert [source.startswith(beginning) for source in sources].count(True) == 1
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings], target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_names_that_are_imported_in_tables_exist(document: Path) -> None:
+    """``from deltawire... import a, b`` in a line of text."""
+    for statement in re.findall(r"`(from deltawire\S* import [\w, ]+\w)[^`]*`", document.read_text(encoding="utf-8")):
+        exec(statement, {})
+
+
+# --- Tables -----------------------------------------------------------------------------------------
+
+
+def rows(document: str, beginning: str) -> list[list[str]]:
+    """The rows of each table whose first line begins so."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    tables = re.findall(rf"^{re.escape(beginning)}.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert tables, beginning
+    return [[cell.strip() for cell in row.strip("|").split("|")] for table in tables for row in table.splitlines()]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`(\**\w+)`", cell)
+
+
+@pytest.mark.parametrize(("document", "beginning"), [("from-g4f.md", "| in g4f |"), ("from-openai.md", "| the SDK |")])
+def test_the_exceptions_exist(document: str, beginning: str) -> None:
+    found = rows(document, beginning)
+    names = {name for _, here, *_ in found for name in quoted(here)}
+    names |= {name for theirs, here, *_ in found if here.startswith("the same") for name in quoted(theirs)}
+    errors = {name for name in names if name.endswith("Error")}
+    assert len(errors) > 12
+    assert {name for name in errors if not hasattr(deltawire, name) and not hasattr(builtins, name)} == set()
+
+
+def test_the_attributes_exist() -> None:
+    for names, *_ in rows("from-g4f.md", "| attribute |"):
+        for name in quoted(names):
+            assert hasattr(deltawire.OpenaiTemplate, name), name
+
+
+def test_the_parameters_are_all() -> None:
+    told = [name.strip("*") for names, *_ in rows("from-g4f.md", "| parameter of") for name in quoted(names)]
+    assert sorted(told) == sorted(inspect.signature(deltawire.OpenaiTemplate.create_async_generator).parameters)
+
+
+def test_the_clients_arguments_exist() -> None:
+    told = {name for names, *_ in rows("from-g4f.md", "| argument |") for name in re.findall(r"`(\w+)=`", names)}
+    assert told
+    assert told <= set(inspect.signature(deltawire.Client).parameters)
