@@ -189,9 +189,7 @@ class Call:
         # An error should name a provider whom the caller has named.
         self.names_provider = given is not None
         if given is None:
-            from .providers.template import OpenaiTemplate
-
-            given = OpenaiTemplate
+            given = settings.unnamed
         self.settings = settings
         self.ask = ask
         self.provider = given

@@ -47,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A provider (class or instance), or None."""
     media_provider: Any
     """The same, for images."""
+    unnamed: Any
+    """The server at `base_url`, as a provider, for calls that name none. An instance: what it learns of the server's
+    models is none of other clients' business."""
     given_key: Any
     """The argument, or None; a mapping holds a key for each provider, by its name."""
     given_url: str | None
@@ -187,7 +190,11 @@ def make(
         # A mistake in it should be told now, not at the first call.
         for example in ("http://example.org/", "https://example.org/"):
             choose_proxy(example, proxies=proxies)
+    # (Providers import this module.)
+    from .providers.template import OpenaiTemplate
+
     settings = Settings(
+        unnamed=OpenaiTemplate(),
         provider=as_provider(provider),
         media_provider=as_provider(one_of("media_provider", media_provider, "image_provider", image_provider)),
         given_key=checked_key(api_key),

@@ -88,7 +88,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         default = {name: value for name, value in self.default_headers.items() if name.lower() not in replaced}
         return api_headers(stream, api_key, {**default, **headers}, key_field=self.key_field)
 
-    @either
+    @built_in
     def get_models(
         self,
         api_key: Any = None,
@@ -173,7 +173,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     def target(self, ask: Ask, settings: Settings) -> Target:
         """What a call of the client becomes for this provider. Raises `ConfigurationError`."""
         name = name_of(self)
-        model = self.get_model(ask.model)
+        model = self.get_model(ask.model) if ask.model or ask.kind != "images" else _usual_image_model(self)
         draws = ask.kind == "images" or (ask.kind == "chat" and model in self.image_models)
         endpoint = self._endpoint(ask, settings, model, draws)
         asked = _image_request(ask, model) if draws else _chat_request(self, ask, model)
@@ -252,6 +252,12 @@ def _path(path: str, model: str | None) -> str:
     from urllib.parse import quote
 
     return path.replace("{model}", quote(model, safe=""))
+
+
+def _usual_image_model(provider: Any) -> str | None:
+    """The model for images of which none is named: the usual one unless it is for chats; then the server chooses."""
+    usual: str | None = provider.get_model(None)
+    return usual if not provider.image_models or usual in provider.image_models else None
 
 
 def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | None:
