@@ -112,7 +112,7 @@ class ProviderModelMixin:
     sort_models: bool = True
     """Whether `get_models` sorts them."""
 
-    @either
+    @built_in
     def get_models(self, *args: Any, **options: Any) -> list[str]:
         """The names of its models. (Those that are declared.)"""
         return list(self.models or self.fallback_models or filter(None, [self.default_model]))

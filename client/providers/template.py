@@ -14,11 +14,11 @@ from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
 from deltawire.protocol.request import PARAMETERS
 
-from ..asking import EXTRA_PARAMETERS, call_of
+from ..asking import EXTRA_PARAMETERS
 from ..media import read_media
-from ..settings import UNSET, Settings, key_among, make, name_of
+from ..settings import Settings, key_among, name_of
 from ..targets import Ask, Target
-from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
+from .base import AsyncGeneratorProvider, Learnt, ProviderModelMixin, RaiseErrorMixin, declared_in
 from .methods import built_in, either
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         default = {name: value for name, value in self.default_headers.items() if name.lower() not in replaced}
         return api_headers(stream, api_key, {**default, **headers}, key_field=self.key_field)
 
-    @either
+    @built_in
     def get_models(
         self,
         api_key: Any = None,
@@ -159,30 +159,31 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 
         Raises `ConfigurationError` for what can't be sent, at once; the rest when it is iterated.
         """
-        from ..generating import AsyncPieces
+        from ..generating import pieces_of
 
         given = {
-            "proxy": UNSET if proxy is None else proxy, "timeout": timeout, "media": media, "api_key": api_key,
+            "proxy": proxy, "stream": stream, "timeout": timeout, "media": media, "api_key": api_key,
             "api_endpoint": api_endpoint, "api_base": api_base, "temperature": temperature, "max_tokens": max_tokens,
             "top_p": top_p, "stop": stop, "prompt": prompt, "headers": headers, "impersonate": impersonate,
             "extra_parameters": extra_parameters, "extra_data": extra_data,
         }  # fmt: skip
-        return AsyncPieces(call_of(make(provider=self), messages, model, stream, {**given, **kwargs}, native=True))
+        return pieces_of(self, model, messages, {**given, **kwargs})
 
     @either
     def target(self, ask: Ask, settings: Settings) -> Target:
         """What a call of the client becomes for this provider. Raises `ConfigurationError`."""
         name = name_of(self)
-        model = self.get_model(ask.model)
-        draws = ask.kind == "images" or (ask.kind == "chat" and model in self.image_models)
+        model = self.get_model(ask.model) if ask.model or ask.kind != "images" else _usual_image_model(self)
+        key = key_among(name, ask.api_key, settings.given_key, self.api_key, settings.variable(self.api_key_env))
+        draws = ask.kind == "images" or (ask.kind == "chat" and self._draws(model, ask, settings, key))
         endpoint = self._endpoint(ask, settings, model, draws)
         asked = _image_request(ask, model) if draws else _chat_request(self, ask, model)
         stream = bool(ask.stream) and self.supports_stream and not draws
 
         def build(key: str | None) -> HTTPRequest:
-            shown = {name: value for name, value in (ask.extra_headers or {}).items() if value is not None}
+            given = {**(settings.default_headers or {}), **(ask.extra_headers or {})}
             # "": there is none, whatever is declared.
-            headers = self.get_headers(stream, api_key=key or "", headers=shown)
+            headers = self.get_headers(stream, api_key=key or "", headers=given)
             if asked is None:
                 request = endpoint.models(api_key=key, headers=headers, extra_headers=ask.extra_headers)
             elif isinstance(asked, ImageRequest):
@@ -195,11 +196,21 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
             name,
             "models" if asked is None else "images" if draws else "openai",
             build,
-            key=key_among(name, ask.api_key, settings.given_key, self.api_key, settings.variable(self.api_key_env)),
+            key=key,
             key_name=self.api_key_env or "the provider's api_key",
             verify=self.ssl,
             working=self.working,
         )
+
+    @either
+    def _draws(self, model: str | None, ask: Ask, settings: Settings, key: Any) -> bool:
+        if model in declared_in(self.image_models):
+            return True
+        # What a server has said of its models holds for it alone.
+        if not isinstance(self.image_models, Learnt) or model not in self.image_models:
+            return False
+        known = self._catalogues.get((self.base_of(ask, settings), key))
+        return known is not None and model in known.image_models
 
     @either
     def base_of(self, ask: Ask, settings: Settings) -> str:
@@ -252,6 +263,12 @@ def _path(path: str, model: str | None) -> str:
     from urllib.parse import quote
 
     return path.replace("{model}", quote(model, safe=""))
+
+
+def _usual_image_model(provider: Any) -> str | None:
+    """The model for images of which none is named: the usual one unless it is for chats; then the server chooses."""
+    usual: str | None = provider.get_model(None)
+    return usual if not provider.image_models or usual in provider.image_models else None
 
 
 def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | None:
