@@ -215,6 +215,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     @either
     def _endpoint(self, ask: Ask, settings: Settings, model: str | None, draws: bool) -> Endpoint:
         options: dict[str, Any] = {
+            "openai": self.api_key_env == OpenaiTemplate.api_key_env,
             "key_field": self.key_field,
             "needs_key": self.needs_auth,
             "key_names": self.api_key_env or "the provider's api_key",
