@@ -213,7 +213,7 @@ def make(
         endpoints={},
     )
     # A mistake in the URL or the headers, too.
-    settings.endpoint_at(settings.base_url)
+    settings.endpoint_at(settings.base_url if provider is None else settings.given_url or DEFAULT_BASE_URL)
     return settings
 
 

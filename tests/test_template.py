@@ -210,6 +210,16 @@ def test_api_base_env(collect: Collect, server: ChatServer, monkeypatch: pytest.
         client.chat.completions.create(HI, MODEL)
 
 
+def test_a_bad_base_url_in_the_environment_is_the_fault_of_those_who_read_it(
+    collect: Collect, server: ChatServer, local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:8000")
+    assert told(collect(local)) == asked(local) == "Hello"
+    for make in (Client, lambda: Client(OpenaiTemplate).chat.completions.create(HI, MODEL)):
+        with pytest.raises(ConfigurationError, match="base_url must begin with http"):
+            make()
+
+
 def test_api_endpoint(server: ChatServer) -> None:
     class Whole(OpenaiTemplate):
         api_endpoint = server.url + "/whole/chat/completions"
