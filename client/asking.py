@@ -89,9 +89,6 @@ def call_of(
         # An iterator can be read but once, and there may be several attempts.
         messages = as_messages(messages)
     asked.update(extras)
-    if not isinstance(messages, (str, list, tuple, type(None))):
-        # What can be read but once serves several attempts.
-        messages = as_messages(messages)
     ask = Ask(kind=kind, messages=messages, model=model, stream=stream, params=given, **asked)
     return Call(settings, ask, **options, native=native)
 

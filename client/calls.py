@@ -66,15 +66,16 @@ class Attempt:
         self.request = request
         self.url = request.url
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)
+        given = [*([key] if key else []), *request.secrets]
         # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
-        secrets = [key] if key and len(key) >= 8 else []
+        secrets = [secret for secret in given if len(secret) >= 8]
         if proxy is not None:
             secrets += proxy.secrets
         self.context = Context(
             provider=target.name if call.names_provider else "",
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
-            key_given=key is not None or any(name == b"authorization" for name, _ in request.headers),
+            key_given=bool(given),
             key_name=target.key_name,
             secrets=tuple(secrets),
         )
@@ -114,12 +115,20 @@ class Attempt:
             refused = self.answers and session is not None and session.is_refused(last.error)
             return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
-            if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
-                empty = EmptyReplyError(f"the reply is empty{self.context.where()}: no content, no finish reason")
+            if lacking := self._lacking(last):
+                empty = EmptyReplyError(f"the reply is empty{self.context.where()}: {lacking}")
                 return self._call.failed(empty, self.url)
             self._ended()
             return Outcome(None)
         return None
+
+    def _lacking(self, ended: StreamEnded) -> str:
+        """What an answer lacks that ended well and says nothing; "" for nothing. (Sites say so themselves.)"""
+        if any(isinstance(event, ImagesResponse) and not event.data for event in self.events):
+            return "no image"
+        if self.reply.dialect not in ("openai", "generated") or ended.finished or self.reply.contents:
+            return ""
+        return "no content, no finish reason"
 
     def _ended(self) -> None:
         for position, event in enumerate(self.events):
@@ -180,9 +189,7 @@ class Call:
         # An error should name a provider whom the caller has named.
         self.names_provider = given is not None
         if given is None:
-            from .providers.template import OpenaiTemplate
-
-            given = OpenaiTemplate
+            given = settings.unnamed
         self.settings = settings
         self.ask = ask
         self.provider = given
@@ -193,8 +200,8 @@ class Call:
             settings.proxy_for("https://example.org/", proxy)
         self.timeout = settings.timeout if timeout is None else Timeout.of(timeout)
         self.policy = settings.policy if max_retries is None else policy_of(max_retries)
-        total = self.timeout.total
-        self.total_at = None if total is None else time.monotonic() + total
+        self.total_at: float | None = None
+        """When the call must be over, on the monotonic clock: it begins with its plan."""
         self.draws = False
         """Whether an image model has answered a chat, with images."""
         self._targets: dict[int, Target] = {}
@@ -210,7 +217,9 @@ class Call:
         return last_user_text(self.ask.messages) if self.ask.prompt is None else self.ask.prompt
 
     def plan(self) -> Generator[Effect[Any], Outcome | None, None]:
-        """The plan of the call's attempts."""
+        """The plan of the call's attempts, which begins now."""
+        total = self.timeout.total
+        self.total_at = None if total is None else time.monotonic() + total
         if self.several:
             return self.provider.plan(self.policy, self.settings.budget)  # type: ignore[no-any-return]
         return attempts(self.provider, self.policy, budget=self.settings.budget)

@@ -17,6 +17,7 @@ from deltawire.protocol.retry import failure
 
 from .asking import call_of
 from .providers.base import Learnt, declared_in
+from .providers.methods import is_own
 from .settings import as_provider
 
 if TYPE_CHECKING:
@@ -26,31 +27,36 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-_KINDS = ("image_models", "vision_models")
-
-
 class Learning:
     """What one provider's models are, but for the waiting: where `call` is not None, it has to be made, and `learn` or
     `fail` be told how it went."""
 
-    def __init__(self, provider: Any, settings: Settings, options: dict[str, Any]) -> None:
+    def __init__(self, provider: Any, settings: Settings, options: dict[str, Any], *, native: bool = True) -> None:
+        """``native``: by the machines here, also where the provider has a ``get_models`` of its own."""
         self.provider = provider
         self.call: Call | None = None
         self._found: Catalogue | None = None
-        self.error: DeltawireError | None = None
-        declared = declared_in(getattr(provider, "models", []))
-        if declared or not hasattr(provider, "base_of"):
-            # (One that has a way of its own to a server may say nothing of models.)
-            self._found = self._catalogue(
-                declared or (provider.get_models() if hasattr(provider, "get_models") else [])
-            )
-            return
+        self.error: Exception | None = None
         try:
-            call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
-        except ConfigurationError as error:
-            # Others may be asked.
+            self._begin(settings, options, native)
+        except Exception as error:
+            # Others may be asked yet.
             self.fail(error)
+
+    def _begin(self, settings: Settings, options: dict[str, Any], native: bool) -> None:
+        provider = self.provider
+        declared = declared_in(getattr(provider, "models", []))
+        if declared:
+            self._found = self._catalogue(declared)
             return
+        if not native and is_own(provider, "get_models"):
+            self._found = self._catalogue(provider.get_models(**options))
+            return
+        if not hasattr(provider, "base_of"):
+            # One that has a way of its own to a server may say nothing of models.
+            self._found = self._catalogue(provider.get_models() if hasattr(provider, "get_models") else [])
+            return
+        call = call_of(settings, None, None, None, {**options, "provider": provider}, kind="models", native=True)
         self._at = (provider.base_of(call.ask, settings), call.target(provider).key)
         self._found = provider._catalogues.get(self._at)
         if self._found is None:
@@ -59,7 +65,8 @@ class Learning:
             self._keep()
 
     def _catalogue(self, names: list[str]) -> Catalogue:
-        return Catalogue(list(names), *(list(getattr(self.provider, name, ())) for name in _KINDS))
+        drawing, seeing = (list(getattr(self.provider, name, ())) for name in ("image_models", "vision_models"))
+        return Catalogue(names=list(names), image_models=drawing, vision_models=seeing)
 
     def learn(self, models: ModelList) -> None:
         """The server has answered."""
@@ -71,19 +78,20 @@ class Learning:
         provider = self.provider
         provider.models = Learnt(self._found.names, declared=[])
         # What was declared holds, whether or not the server says so; what another server said does not.
-        for name in _KINDS:
+        for name in ("image_models", "vision_models"):
             declared = declared_in(getattr(provider, name))
             setattr(provider, name, Learnt([*declared, *getattr(self._found, name)], declared=declared))
 
-    def fail(self, error: DeltawireError) -> None:
+    def fail(self, error: Exception) -> None:
         """The server has not answered, or not well: what it would have said is declared, or it is an error. Faults of
         the caller, and keys and passwords that are refused, are errors in any case."""
         theirs = (AuthenticationError, PermissionDeniedError, ConfigurationError, UsageError)
         refused = isinstance(error, ProxyError) and error.status_code == 407
-        if isinstance(error, theirs) or refused or not self.provider.fallback_models:
+        instead = getattr(self.provider, "fallback_models", [])
+        if not isinstance(error, DeltawireError) or isinstance(error, theirs) or refused or not instead:
             self.error = error
         else:
-            self._found = self._catalogue(self.provider.fallback_models)
+            self._found = self._catalogue(instead)
 
     def result(self, which: str = "names") -> list[str]:
         """Their names; ``which``: a field of `Catalogue`. Raises what it failed with."""
@@ -97,14 +105,9 @@ class Names:
     """The models of a client's provider, or of all the providers that it has several of."""
 
     def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
-        from .providers.template import OpenaiTemplate
-
-        given = as_provider(options.pop("provider", None)) or settings.provider
-        if given is None:
-            # An instance: what one server says is none of the other clients' business.
-            given = OpenaiTemplate()
+        given = as_provider(options.pop("provider", None)) or settings.provider or settings.unnamed
         each = given.providers if hasattr(given, "plan") else [given]
-        self.calls = [Learning(provider, settings, dict(options)) for provider in each]
+        self.calls = [Learning(provider, settings, dict(options), native=False) for provider in each]
 
     def result(self, which: str) -> list[str]:
         """The names, each once. What failed is left out, unless all did."""

@@ -47,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A provider (class or instance), or None."""
     media_provider: Any
     """The same, for images."""
+    unnamed: Any
+    """The server at `base_url`, as a provider, for calls that name none. An instance: what it learns of the server's
+    models is none of other clients' business."""
     given_key: Any
     """The argument, or None; a mapping holds a key for each provider, by its name."""
     given_url: str | None
@@ -80,8 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def api_key(self) -> Any:
         """The key for requests that name no provider."""
-        key = None if isinstance(self.given_key, dict) else self.given_key
-        return key or self.variable("OPENAI_API_KEY")
+        given = None if isinstance(self.given_key, dict) else self.given_key
+        return self.variable("OPENAI_API_KEY") if given is None else given or None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -191,10 +194,14 @@ def make(
         # A mistake in it should be told now, not at the first call.
         for example in ("http://example.org/", "https://example.org/"):
             choose_proxy(example, proxies=proxies)
+    # (Providers import this module.)
+    from .providers.template import OpenaiTemplate
+
     settings = Settings(
+        unnamed=OpenaiTemplate(),
         provider=as_provider(provider),
         media_provider=as_provider(one_of("media_provider", media_provider, "image_provider", image_provider)),
-        given_key=checked_key(api_key) or None,
+        given_key=checked_key(api_key),
         given_url=one_of("base_url", base_url, "api_base", api_base),
         organization=organization,
         project=project,

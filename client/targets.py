@@ -25,6 +25,10 @@ Kind = Literal["chat", "models", "images"]
 class Ask(msgspec.Struct, kw_only=True):
     """What a call asks for, in the words of its caller; what it leaves out, None."""
 
+    def __repr__(self) -> str:
+        # It may hold keys, in more than one place.
+        return f"<Ask: {self.kind} of {self.model!r}>"
+
     kind: Kind
     messages: Any = None
     model: str | None = None

@@ -143,6 +143,11 @@ FAULTS = {
     "document cut off": _both(TruncatedStreamError, raw=JSON_HEAD + b'{"id": "x", "choices": [{"ind'),
     "error before content": _events(APIStatusError, [*_ROLE, _error()], [*_STATUS, _SITE_ERROR]),
     "error after content": _events(APIStatusError, [*_CHAT_SAID, _error()], [*_SITE_SAID, _SITE_ERROR], SAID),
+    "error document": Fault(
+        APIStatusError,
+        Answer(json={"error": {"message": f"No luck with {KEY}"}}),
+        Answer(json={"success": False, "message": "No luck"}),
+    ),
     "truncation after reasoning": Fault(
         TruncatedStreamError, Answer(events=[_delta(reasoning_content="Hm")], ending="close"), content=True
     ),

@@ -15,7 +15,6 @@ from faults import event
 from deltawire import (
     AuthenticationError,
     BadRequestError,
-    Client,
     ConfigurationError,
     InternalServerError,
     IterListProvider,
@@ -363,25 +362,3 @@ def test_a_generator_fails_as_a_call_does(run: Run, server: ChatServer, other: C
         each.plan(Answer.error(400))
     with pytest.raises(RetryProviderError):
         in_turn(at(server), at(other)).create_generator("m", HI)
-
-
-# --- Models -------------------------------------------------------------------------------------------
-
-
-def test_the_models_of_all_each_once(server: ChatServer) -> None:
-    with ChatServer(models=["m", "local-model"]) as second:
-        provider = in_turn(at(server), at(second), Opchatgpts(url=server.site_url))
-        assert provider.get_models() == ["local-model", "m"]
-        with Client(provider=provider) as client:
-            assert client.models.get_all() == ["local-model", "m"]
-
-
-def test_models_of_those_that_answer(server: ChatServer, other: ChatServer) -> None:
-    other.plan(Answer.error(401))
-    assert in_turn(at(other), at(server)).get_models() == ["local-model"]
-    for each in (server, other):
-        each.plan(Answer.error(401))
-    with pytest.raises(RetryProviderError) as caught:
-        in_turn(at(server), at(other)).get_models()
-    assert len(caught.value.errors) == 2
-    assert RetryProvider([]).get_models() == []

@@ -132,9 +132,12 @@ PROGRAMS = [
             messages=[{"role": "user", "content": "Hello"}],
         )
         print(response.choices[0].message.content, response.provider, response.model)
+        provider = RetryProvider([OpenaiChat(), Groq(name="Mine")], shuffle=False)
+        client.chat.completions.create("Hello", provider=provider)
+        print(provider.last_provider.__name__, provider.__name__, [each.__name__ for each in provider.providers])
         """,
-        "Hello OpenaiChat gpt-4o-mini\n",
-        [HELLO, HELLO],
+        "Hello OpenaiChat gpt-4o-mini\nOpenaiChat RetryProvider ['OpenaiChat', 'Mine']\n",
+        [HELLO, HELLO, HELLO],
         (SOON,),
     ),
     Program(

@@ -47,6 +47,7 @@ from deltawire import (
     Timeout,
     TimeoutError,
     TransportError,
+    TruncatedStreamError,
 )
 from deltawire.protocol import GiveUp, Outcome, RetryBudget, Send
 from deltawire.testing import Answer, ChatServer, ProxyServer, RecordedRequest
@@ -345,6 +346,38 @@ def test_each_attempt_another_fault(driver: Driver, surface: Any, stream: bool) 
         assert f"{number + 1}. {type(each).__name__}: {each}" in str(error)
     places = [shown.index(f"{type(each).__name__}: {each}") for each in error.errors]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("surface", ["create", "generator"])
+@pytest.mark.parametrize("ending", ["close", "reset"])
+@pytest.mark.parametrize("shape", ["class", "Opchatgpts", "RetryProvider of one"])
+def test_a_reply_that_ends_anywhere(driver: Driver, shape: str, ending: Any, surface: Any, stream: bool) -> None:
+    """Wherever that is: the text is whole, or the error says what there is of it and nothing is asked again."""
+    declared, whole = SHAPES[shape], "".join(TOKENS["A"])
+    outcomes: set[str] = set()
+    with both() as servers:
+        server = servers["A"]
+        provider = declared.make({"A": server.site_url if declared.sites else server.url, "B": "http://nowhere"})
+        arguments = {"max_retries": SOON, "timeout": PATIENT}
+        heard_of(driver, provider, Case(surface, stream, lasts=False), **arguments)
+        # Short steps, no divisor of anything: through the head, the events and the end.
+        for cut in range(1, 2000, 61):
+            before = len(server.requests)
+            server.plan(Answer(cut_after=cut, ending=ending))
+            heard = heard_of(driver, provider, Case(surface, stream, lasts=False), **arguments)
+            asked = len(server.requests) - before
+            if heard.error is None:
+                assert (heard.text, asked <= 2) == (whole, True), cut
+                outcomes.add(f"whole, asked {asked}")
+                continue
+            assert isinstance(heard.error, (TruncatedStreamError, ReadError)), cut
+            assert heard.error.partial is not None
+            assert heard.text == heard.error.partial.choices[0].message.content, cut
+            assert whole.startswith(heard.text)
+            assert (heard.text != "", asked) == (True, 1), cut
+            outcomes.add("broken off")
+    assert outcomes == {"whole, asked 1", "whole, asked 2"} | ({"broken off"} if stream else set())
 
 
 def test_who_was_not_asked_is_the_next() -> None:

@@ -59,6 +59,8 @@ class BaseProvider:
                 raise ConfigurationError(_unknown(type(self), name))
             setattr(self, name, value)
         own_lists(self)
+        # Programs ask any provider for it, and classes have one.
+        self.__name__ = name_of(self)
 
     def __repr__(self) -> str:
         # No attributes: one of them is the key.
@@ -110,7 +112,7 @@ class ProviderModelMixin:
     sort_models: bool = True
     """Whether `get_models` sorts them."""
 
-    @either
+    @built_in
     def get_models(self, *args: Any, **options: Any) -> list[str]:
         """The names of its models. (Those that are declared.)"""
         return list(self.models or self.fallback_models or filter(None, [self.default_model]))

@@ -72,7 +72,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     ssl: Any = None
     """How the site's certificate is checked; see `OpenaiTemplate.ssl`."""
 
-    _stores: dict[str, Store] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
+    _stores: dict[Any, Store] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -118,12 +118,13 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         if ask.media:
             raise ConfigurationError(f"{name} takes texts only: leave out media")
         if ask.api_endpoint:
-            raise ConfigurationError(f"{name} takes no api_endpoint: give it the site's URL as base_url, and its path")
+            raise ConfigurationError(f"{name} takes no api_endpoint: give the site's URL as base_url")
         url = ask.base_url or settings.given_url or self.url
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
-        site = self._site(url, settings, ask.extra_query)
-        store = self._stores.setdefault(url, Store(self.nonce))
+        site = self._site(url, ask, settings)
+        seen_as = _identity(self.headers, settings.default_headers, ask.extra_headers)
+        store = self._stores.setdefault((url, *seen_as), Store(self.nonce))
         params = dict(ask.params)
         stop = params.pop("stop", None)
         options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
@@ -155,7 +156,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         )
 
     @either
-    def _site(self, url: str, settings: Settings, query: Mapping[str, object] | None) -> Site:
+    def _site(self, url: str, ask: Ask, settings: Settings) -> Site:
+        # A browser that is to be looked like has a name of its own.
+        of_old = self.historical and not (ask.impersonate or settings.impersonate)
         return Site.at(
             url,
             path=self.path,
@@ -168,9 +171,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             history_with_last=self.history_with_last,
             historical=self.historical,
             nonce_from=self.nonce_from,
-            user_agent=None if self.historical else USER_AGENT,
+            user_agent=None if of_old else USER_AGENT,
             default_headers={**self.headers, **(settings.default_headers or {})},
-            default_query={**(settings.default_query or {}), **(query or {})},
+            default_query={**(settings.default_query or {}), **(ask.extra_query or {})},
         )
 
 
@@ -181,6 +184,12 @@ def _session(site: Site, store: Store, headers: Mapping[str, str | None] | None)
     page = site.nonce_from == "page"
     fetch = site.page if page else site.start_session
     return Session("page" if page else "session", lambda: fetch(extra_headers=headers), store)
+
+
+def _identity(*headers: Mapping[str, str | None] | None) -> list[tuple[str, str]]:
+    """Whom a site takes us for: a nonce of one user's is no other's."""
+    given = {name.lower(): value for each in headers if each for name, value in each.items()}
+    return [(name, value) for name in ("authorization", "cookie") if (value := given.get(name))]
 
 
 def _messages(provider: Any, ask: Ask) -> Any:

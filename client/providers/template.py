@@ -14,9 +14,9 @@ from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
 from deltawire.protocol.request import PARAMETERS
 
-from ..asking import EXTRA_PARAMETERS, call_of
+from ..asking import EXTRA_PARAMETERS
 from ..media import read_media
-from ..settings import UNSET, Settings, key_among, make, name_of
+from ..settings import Settings, key_among, name_of
 from ..targets import Ask, Target
 from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 from .methods import built_in, either
@@ -88,7 +88,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         default = {name: value for name, value in self.default_headers.items() if name.lower() not in replaced}
         return api_headers(stream, api_key, {**default, **headers}, key_field=self.key_field)
 
-    @either
+    @built_in
     def get_models(
         self,
         api_key: Any = None,
@@ -159,21 +159,21 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 
         Raises `ConfigurationError` for what can't be sent, at once; the rest when it is iterated.
         """
-        from ..generating import AsyncPieces
+        from ..generating import pieces_of
 
         given = {
-            "proxy": UNSET if proxy is None else proxy, "timeout": timeout, "media": media, "api_key": api_key,
+            "proxy": proxy, "stream": stream, "timeout": timeout, "media": media, "api_key": api_key,
             "api_endpoint": api_endpoint, "api_base": api_base, "temperature": temperature, "max_tokens": max_tokens,
             "top_p": top_p, "stop": stop, "prompt": prompt, "headers": headers, "impersonate": impersonate,
             "extra_parameters": extra_parameters, "extra_data": extra_data,
         }  # fmt: skip
-        return AsyncPieces(call_of(make(provider=self), messages, model, stream, {**given, **kwargs}, native=True))
+        return pieces_of(self, model, messages, {**given, **kwargs})
 
     @either
     def target(self, ask: Ask, settings: Settings) -> Target:
         """What a call of the client becomes for this provider. Raises `ConfigurationError`."""
         name = name_of(self)
-        model = self.get_model(ask.model)
+        model = self.get_model(ask.model) if ask.model or ask.kind != "images" else _usual_image_model(self)
         draws = ask.kind == "images" or (ask.kind == "chat" and model in self.image_models)
         endpoint = self._endpoint(ask, settings, model, draws)
         asked = _image_request(ask, model) if draws else _chat_request(self, ask, model)
@@ -253,6 +253,12 @@ def _path(path: str, model: str | None) -> str:
     from urllib.parse import quote
 
     return path.replace("{model}", quote(model, safe=""))
+
+
+def _usual_image_model(provider: Any) -> str | None:
+    """The model for images of which none is named: the usual one unless it is for chats; then the server chooses."""
+    usual: str | None = provider.get_model(None)
+    return usual if not provider.image_models or usual in provider.image_models else None
 
 
 def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | None:
