@@ -265,6 +265,19 @@ def test_model_aliases_and_image_models(collect: Collect, server: ChatServer, lo
         provider.create_async_generator("painter", HI, tools=[])
 
 
+def test_a_key_that_is_made_anew(collect: Collect, server: ChatServer, local: Any) -> None:
+    made = iter(["sk-1", "sk-2", "sk-3"])
+
+    class Rotating(local):  # type: ignore[misc]
+        @staticmethod
+        def api_key() -> str:
+            return next(made)
+
+    server.plan(Answer.error(503, retry_after=0.01))
+    assert told(collect(Rotating())) == told(collect(Rotating)) == "Hello"
+    assert [each.header("authorization") for each in server.requests] == ["Bearer sk-1", "Bearer sk-2", "Bearer sk-3"]
+
+
 def test_the_name_in_errors_and_keys(collect: Collect, server: ChatServer, local: Any) -> None:
     server.plan(Answer.error(401))
     with pytest.raises(AuthenticationError, match="Ours"):
