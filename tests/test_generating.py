@@ -79,6 +79,22 @@ def test_with_and_without_await(run: Run, server: ChatServer, local: Any) -> Non
     assert len(server.requests) == 5
 
 
+def test_two_tasks_may_await_one_answer(run: Run, server: ChatServer, local: Any) -> None:
+    async def main() -> None:
+        pieces = local.create_async_generator(MODEL, HI, stream=True)
+
+        async def wait() -> None:
+            assert await pieces is pieces
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            group.start_soon(wait)
+        assert told([piece async for piece in pieces]) == "Hello"
+
+    run(main)
+    assert len(server.requests) == 1
+
+
 def test_going_on_after_a_break(run: Run, local: Any) -> None:
     async def main() -> None:
         pieces = local.create_async_generator(MODEL, HI, stream=True)
