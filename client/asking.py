@@ -63,6 +63,8 @@ def call_of(
             if value is not None or name not in given:
                 given[name] = value
     options = {name: given.pop(name) for name in CALL_OPTIONS if name in given}
+    if native and kind == "chat" and options.get("provider") is not None:
+        raise ConfigurationError("provider= is for clients: ask that provider's own create_async_generator")
     extras = {name: _mapping(said.get(name, name), given.pop(name)) for name in EXTRAS if name in given}
     asked = {name: given.pop(name) for name in ASK_OPTIONS if name in given}
     # Every provider streams here, be it the whole reply at once.

@@ -98,13 +98,10 @@ class Learning:
         if self.error is not None:
             raise self.error
         assert self._found is not None
-        found = getattr(self._found, which)
+        found: list[str] = getattr(self._found, which)
         # Not as the provider has it: another thread may have learnt of another server meanwhile.
-        return (
-            found
-            if which == "names"
-            else list(dict.fromkeys([*declared_in(getattr(self.provider, which, [])), *found]))
-        )
+        declared = [] if which == "names" else declared_in(getattr(self.provider, which, []))
+        return list(dict.fromkeys([*declared, *found]))
 
 
 class Names:

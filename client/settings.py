@@ -124,17 +124,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return self.environment[name] if name in self.environment else os.environ.get(name) or None
 
-    def endpoint_at(self, base_url: str, **options: Any) -> Endpoint:
-        """The server at a base URL; ``options`` of `Endpoint.at`. What the client says of headers and query holds."""
+    def endpoint_at(self, base_url: str, *, openai: bool = True, **options: Any) -> Endpoint:
+        """The server at a base URL; ``options`` of `Endpoint.at`. What the client says of headers and query holds.
+
+        ``openai``: whether it is asked with OpenAI's key, and what the environment says of organization and project is
+        for it, too.
+        """
         query = options.pop("default_query", None)
-        at = (base_url, query and tuple(query.items()), *options.items())
+        at = (base_url, openai, query and tuple(query.items()), *options.items())
         endpoint = self.endpoints.get(at)
         if endpoint is None:
             endpoint = self.endpoints[at] = Endpoint.at(
                 base_url,
                 user_agent=USER_AGENT,
-                organization=self.organization,
-                project=self.project,
+                organization=self.organization or (self.variable("OPENAI_ORG_ID") if openai else None),
+                project=self.project or (self.variable("OPENAI_PROJECT_ID") if openai else None),
                 default_headers=self.default_headers,
                 default_query={**(query or {}), **(self.default_query or {})},
                 **options,
@@ -199,8 +203,8 @@ def make(
         media_provider=as_provider(one_of("media_provider", media_provider, "image_provider", image_provider)),
         given_key=checked_key(api_key),
         given_url=one_of("base_url", base_url, "api_base", api_base),
-        organization=organization or environment.get("OPENAI_ORG_ID"),
-        project=project or environment.get("OPENAI_PROJECT_ID"),
+        organization=organization,
+        project=project,
         default_headers=default_headers,
         default_query=default_query,
         proxies=proxies,
@@ -216,7 +220,7 @@ def make(
         endpoints={},
     )
     # A mistake in the URL or the headers, too.
-    settings.endpoint_at(settings.base_url)
+    settings.endpoint_at(settings.base_url if provider is None else settings.given_url or DEFAULT_BASE_URL)
     return settings
 
 

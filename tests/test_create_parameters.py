@@ -371,6 +371,8 @@ def test_extra_data(sends: Sends, local: type[OpenaiTemplate]) -> None:
 def test_kwargs(sends: Sends, local: type[OpenaiTemplate]) -> None:
     named = {"seed": 0, "n": 1, "user": "", "logprobs": False, "frequency_penalty": 0.5}
     assert sends(presence_penalty=None, **named) == {"messages": HI, "model": MODEL, "stream": False, **named}
+    with pytest.raises(ConfigurationError, match="provider= is for clients"):
+        local.create_async_generator(MODEL, HI, provider="Groq")
     with pytest.raises(ConfigurationError, match="unknown parameter 'temprature'; did you mean 'temperature'"):
         local.create_async_generator(MODEL, HI, temprature=1)
 

@@ -79,6 +79,22 @@ def test_with_and_without_await(run: Run, server: ChatServer, local: Any) -> Non
     assert len(server.requests) == 5
 
 
+def test_two_tasks_may_await_one_answer(run: Run, server: ChatServer, local: Any) -> None:
+    async def main() -> None:
+        pieces = local.create_async_generator(MODEL, HI, stream=True)
+
+        async def wait() -> None:
+            assert await pieces is pieces
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            group.start_soon(wait)
+        assert told([piece async for piece in pieces]) == "Hello"
+
+    run(main)
+    assert len(server.requests) == 1
+
+
 def test_going_on_after_a_break(run: Run, local: Any) -> None:
     async def main() -> None:
         pieces = local.create_async_generator(MODEL, HI, stream=True)
@@ -132,12 +148,12 @@ def test_errors_before_content(
         pieces = local.create_async_generator(MODEL, HI, stream=stream, **retries)
         with pytest.raises(error):
             await pieces
-        # It is over.
-        assert [piece async for piece in pieces] == []
+        # Nothing was shown: it may be asked again.
+        assert told([piece async for piece in pieces]) == "Hello"
 
     server.plan(*answers)
     run(main)
-    assert len(server.requests) == 2 * len(answers)
+    assert len(server.requests) == 2 * len(answers) + 1
 
 
 def test_what_fails_before_content_is_tried_again(collect: Collect, server: ChatServer, local: Any) -> None:

@@ -88,6 +88,7 @@ def test_what_is_learnt(names_of: Any, listing: ChatServer, kind: str) -> None:
     assert provider.models == ["a", "b-sees", "c-draws"]
     assert provider.image_models == ["c-draws"]
     assert provider.vision_models == ["own", "b-sees"]
+    names_of(provider).append("mine")
     assert names_of(provider) == ["a", "b-sees", "c-draws"]
     assert len(listing.requests) == 1
 

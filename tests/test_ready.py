@@ -135,6 +135,21 @@ def test_each_of_several_has_its_own_key(server: ChatServer, keys: dict[str, str
         assert not any(key in received for key in others)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_openais_organization_is_nobody_elses_business(
+    name: str, server: ChatServer, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    provider = getattr(providers, name)(api_base=server.url)
+    told(provider.create_generator(MODEL, HI))
+    # Who says so to a client means it.
+    with Client(provider, organization="org-2", project="proj-2") as client:
+        client.chat.completions.create(HI, MODEL)
+    sent = [(each.header("openai-organization"), each.header("openai-project")) for each in server.requests]
+    assert sent == [("org-1", "proj-1") if name == "OpenaiChat" else (None, None), ("org-2", "proj-2")]
+
+
 def test_keys_by_name(server: ChatServer) -> None:
     with Client(base_url=server.url, api_key={"Groq": "for-groq", providers.Mistral: "for-mistral"}) as client:
         for provider in (providers.Groq, "Mistral"):

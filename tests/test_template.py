@@ -210,6 +210,16 @@ def test_api_base_env(collect: Collect, server: ChatServer, monkeypatch: pytest.
         client.chat.completions.create(HI, MODEL)
 
 
+def test_a_bad_base_url_in_the_environment_is_the_fault_of_those_who_read_it(
+    collect: Collect, server: ChatServer, local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:8000")
+    assert told(collect(local)) == asked(local) == "Hello"
+    for make in (Client, lambda: Client(OpenaiTemplate).chat.completions.create(HI, MODEL)):
+        with pytest.raises(ConfigurationError, match="base_url must begin with http"):
+            make()
+
+
 def test_api_endpoint(server: ChatServer) -> None:
     class Whole(OpenaiTemplate):
         api_endpoint = server.url + "/whole/chat/completions"
@@ -253,6 +263,19 @@ def test_model_aliases_and_image_models(collect: Collect, server: ChatServer, lo
     assert collect(provider, "painter", response_format="b64_json", prompt="A cat")[0].prompt == "A cat"
     with pytest.raises(ConfigurationError, match="unknown parameter 'tools'"):
         provider.create_async_generator("painter", HI, tools=[])
+
+
+def test_a_key_that_is_made_anew(collect: Collect, server: ChatServer, local: Any) -> None:
+    made = iter(["sk-1", "sk-2", "sk-3"])
+
+    class Rotating(local):  # type: ignore[misc]
+        @staticmethod
+        def api_key() -> str:
+            return next(made)
+
+    server.plan(Answer.error(503, retry_after=0.01))
+    assert told(collect(Rotating())) == told(collect(Rotating)) == "Hello"
+    assert [each.header("authorization") for each in server.requests] == ["Bearer sk-1", "Bearer sk-2", "Bearer sk-3"]
 
 
 def test_the_name_in_errors_and_keys(collect: Collect, server: ChatServer, local: Any) -> None:

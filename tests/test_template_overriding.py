@@ -10,10 +10,7 @@ import trio
 from collecting import Collect, asked, told
 from driving import HI, MODEL
 
-from deltawire import (
-    InternalServerError,
-    OpenaiTemplate,
-)
+from deltawire import Client, InternalServerError, OpenaiTemplate
 from deltawire.testing import Answer, ChatServer
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -52,6 +49,16 @@ def test_default_headers(collect: Collect, server: ChatServer) -> None:
     collect(App, headers={"x-title": "mine"})
     collect(App, headers={"x-title": None})
     assert [each.header("x-title") for each in server.requests] == ["app", "app", "mine", None]
+
+
+def test_what_the_client_says_of_headers_counts_before_that(server: ChatServer, local: Any) -> None:
+    provider = local(api_key="sk-1", default_headers={"X-Title": "app", "X-App": "1"})
+    with Client(provider, default_headers={"x-title": "client", "Authorization": "Basic c"}) as client:
+        client.chat.completions.create(HI, MODEL)
+        client.chat.completions.create(HI, MODEL, extra_headers={"X-TITLE": "call", "authorization": None})
+        client.models.list()
+    sent = [tuple(map(each.header, ("x-title", "x-app", "authorization"))) for each in server.requests]
+    assert sent == [("client", "1", "Basic c"), ("call", "1", None), ("client", "1", "Basic c")]
 
 
 def test_get_headers_overridden(collect: Collect, server: ChatServer) -> None:

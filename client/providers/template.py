@@ -38,7 +38,8 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     api_base: str = ""
     """Such as "http://localhost:8000/v1"; "" for ``OPENAI_BASE_URL``, else OpenAI's."""
     api_key: Any = None
-    """The key, a callable that gives it, or None: see ``api_key_env``."""
+    """The key, a callable that gives it (in the body of a class a ``staticmethod``), or None: see ``api_key_env``; ""
+    for none."""
     api_endpoint: str | None = None
     """The whole URL of chat completions, where it does not lie below ``api_base``."""
     ssl: Any = None
@@ -226,6 +227,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     @either
     def _endpoint(self, ask: Ask, settings: Settings, model: str | None, draws: bool) -> Endpoint:
         options: dict[str, Any] = {
+            "openai": self.api_key_env == OpenaiTemplate.api_key_env,
             "key_field": self.key_field,
             "needs_key": self.needs_auth,
             "key_names": self.api_key_env or "the provider's api_key",
