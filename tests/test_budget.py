@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from driving import Driver
+from driving import HI, Driver, Run
 from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire import Client, InternalServerError
+from deltawire import Client, InternalServerError, OpenaiTemplate
 from deltawire.protocol import RetryBudget
 from deltawire.testing import Answer, ChatServer
 
@@ -129,3 +129,17 @@ def test_copies_of_a_client_share_it_and_others_do_not() -> None:
         copy = client.with_options(max_retries=5, timeout=1)
         assert copy._settings.budget is client._settings.budget
         assert other._settings.budget is not client._settings.budget
+
+
+def test_those_who_ask_without_a_client_share_one(
+    run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deltawire.generating.BUDGET", RetryBudget(capacity=1, per_call=0, per_second=0))
+    provider = OpenaiTemplate(api_base=server.url)
+    server.plan(Answer.error(503, retry_after=0.01))
+    assert "".join(map(str, provider.create_generator("m", HI))) == "Hello"
+    server.plan(Answer.error(503, retry_after=0.01))
+    with pytest.raises(InternalServerError) as caught:
+        run(provider.create_async, "m", HI)
+    assert caught.value.gave_up == "the retry budget is spent: too many calls fail"
+    assert len(server.requests) == 3

@@ -31,7 +31,18 @@ from deltawire import (
     RotatedProvider,
 )
 from deltawire.owners import async_owner, sync_owner
-from deltawire.protocol import GiveUp, Outcome, Reply, Send, Sleep, StreamEnded, StreamFailed, attempts, fail_over
+from deltawire.protocol import (
+    GiveUp,
+    Outcome,
+    Reply,
+    RetryBudget,
+    Send,
+    Sleep,
+    StreamEnded,
+    StreamFailed,
+    attempts,
+    fail_over,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,7 +277,12 @@ def without_waiting() -> Iterator[list[float]]:
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    with mock.patch("deltawire.drivers.time.sleep", waits.append), mock.patch("anyio.sleep", sleep):
+    with (
+        mock.patch("deltawire.drivers.time.sleep", waits.append),
+        mock.patch("anyio.sleep", sleep),
+        # That of all who ask without a client, which so many failures would spend.
+        mock.patch("deltawire.generating.BUDGET", RetryBudget()),
+    ):
         yield waits
 
 
