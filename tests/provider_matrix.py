@@ -261,6 +261,19 @@ CASES = [
     for lasts in (True, False)
 ]
 
+# Of these any two values occur together: enough for providers that differ from another in their declaration alone.
+_FEW = [
+    Case("create", stream=True, lasts=True),
+    Case("create", stream=False, lasts=False),
+    Case("generator", stream=True, lasts=False),
+    Case("generator", stream=False, lasts=True),
+]
+
+
+def cases_of(shape: str) -> list[Case]:
+    """How a provider is called."""
+    return _FEW if shape in ("instance", "OpenaiChat", "IterListProvider", "RotatedProvider") else CASES
+
 
 @dataclass(frozen=True)
 class Expected:

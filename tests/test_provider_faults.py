@@ -16,7 +16,6 @@ import pytest
 import trio
 from driving import HI, MODEL, SOON, Driver, Heard, causes
 from provider_matrix import (
-    CASES,
     DEADLINE,
     FAULTS,
     KEY,
@@ -29,6 +28,7 @@ from provider_matrix import (
     Shape,
     applies,
     arrivals,
+    cases_of,
     chat_class,
     expected,
 )
@@ -43,13 +43,11 @@ from deltawire import (
     RetryPolicy,
     RetryProvider,
     RetryProviderError,
-    RotatedProvider,
     Timeout,
     TimeoutError,
     TransportError,
     TruncatedStreamError,
 )
-from deltawire.protocol import GiveUp, Outcome, RetryBudget, Send
 from deltawire.testing import Answer, ChatServer, ProxyServer, RecordedRequest
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -279,14 +277,14 @@ def play_all(driver: Driver, cells: list[tuple[Fault, Shape, Case]], *, session:
     ],
 )
 def test_a_fault(driver: Driver, fault: str, shape: str) -> None:
-    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES])
+    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in cases_of(shape)])
 
 
 @pytest.mark.parametrize("shape", SITES)
 @pytest.mark.parametrize("fault", [name for name in OF_SESSIONS if not FAULTS[name].stalls])
 def test_a_fault_of_the_session(driver: Driver, fault: str, shape: str) -> None:
     """The request for a session that a site wants first."""
-    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES], session=True)
+    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in cases_of(shape)], session=True)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +297,7 @@ def test_a_fault_of_the_session(driver: Driver, fault: str, shape: str) -> None:
 )
 def test_a_stall(driver: Driver, fault: str, shapes: Iterable[str], session: bool) -> None:
     """All cases at once, and all providers: most of the time they wait."""
-    cells = [(FAULTS[fault], SHAPES[shape], case) for shape in shapes for case in CASES]
+    cells = [(FAULTS[fault], SHAPES[shape], case) for shape in shapes for case in cases_of(shape)]
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         for done in [pool.submit(play_all, driver, [cell], session=session) for cell in cells]:
             done.result()
@@ -351,7 +349,7 @@ def test_each_attempt_another_fault(driver: Driver, surface: Any, stream: bool) 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("surface", ["create", "generator"])
 @pytest.mark.parametrize("ending", ["close", "reset"])
-@pytest.mark.parametrize("shape", ["class", "Opchatgpts", "RetryProvider of one"])
+@pytest.mark.parametrize("shape", ["class", "Opchatgpts"])
 def test_a_reply_that_ends_anywhere(driver: Driver, shape: str, ending: Any, surface: Any, stream: bool) -> None:
     """Wherever that is: the text is whole, or the error says what there is of it and nothing is asked again."""
     declared, whole = SHAPES[shape], "".join(TOKENS["A"])
@@ -378,16 +376,3 @@ def test_a_reply_that_ends_anywhere(driver: Driver, shape: str, ending: Any, sur
             assert (heard.text != "", asked) == (True, 1), cut
             outcomes.add("broken off")
     assert outcomes == {"whole, asked 1", "whole, asked 2"} | ({"broken off"} if stream else set())
-
-
-def test_who_was_not_asked_is_the_next() -> None:
-    """A turn that comes and is not taken, since no retry may be made, is no turn."""
-    first, second = chat_class("Alpha", "http://a"), chat_class("Beta", "http://b")
-    provider = RotatedProvider([first, second])
-    budget = RetryBudget(capacity=0, per_call=0, per_second=0)
-    plan = provider.plan(SOON, budget)
-    assert next(plan) == Send(first)
-    assert isinstance(plan.send(Outcome(ReadError("broken"))), GiveUp)
-    assert provider.last_provider is first
-    assert next(provider.plan(SOON, budget)) == Send(second)
-    assert provider.last_provider is second
