@@ -68,8 +68,10 @@ def call_of(
     # Every provider streams here, be it the whole reply at once.
     asked.pop("ignore_stream", None)
     image, image_name = asked.pop("image", None), asked.pop("image_name", None)
+    if asked.get("media") is not None:
+        asked["media"] = pairs(asked["media"])
     if image is not None:
-        asked["media"] = [*(pairs(asked.get("media")) or ()), (image, image_name)]
+        asked["media"] = [*(asked.get("media") or ()), (image, image_name)]
     for name in ("base_url", "api_endpoint", "impersonate"):
         if name in asked:
             text(said.get(name, name), asked[name])

@@ -37,6 +37,7 @@ from deltawire.protocol import (
     attempts,
 )
 from deltawire.protocol.images import ImagesResponse, markdown
+from deltawire.protocol.messages import last_user_text
 from deltawire.protocol.objects import with_extra
 
 from .providers.methods import is_own
@@ -65,15 +66,16 @@ class Attempt:
         self.request = request
         self.url = request.url
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)
+        given = [*([key] if key else []), *request.secrets]
         # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
-        secrets = [key] if key and len(key) >= 8 else []
+        secrets = [secret for secret in given if len(secret) >= 8]
         if proxy is not None:
             secrets += proxy.secrets
         self.context = Context(
             provider=target.name if call.names_provider else "",
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
-            key_given=key is not None or any(name == b"authorization" for name, _ in request.headers),
+            key_given=bool(given),
             key_name=target.key_name,
             secrets=tuple(secrets),
         )
@@ -113,12 +115,20 @@ class Attempt:
             refused = self.answers and session is not None and session.is_refused(last.error)
             return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
-            if self.reply.dialect in ("openai", "generated") and not last.finished and not self.reply.contents:
-                empty = EmptyReplyError(f"the reply is empty{self.context.where()}: no content, no finish reason")
+            if lacking := self._lacking(last):
+                empty = EmptyReplyError(f"the reply is empty{self.context.where()}: {lacking}")
                 return self._call.failed(empty, self.url)
             self._ended()
             return Outcome(None)
         return None
+
+    def _lacking(self, ended: StreamEnded) -> str:
+        """What an answer lacks that ended well and says nothing; "" for nothing. (Sites say so themselves.)"""
+        if any(isinstance(event, ImagesResponse) and not event.data for event in self.events):
+            return "no image"
+        if self.reply.dialect not in ("openai", "generated") or ended.finished or self.reply.contents:
+            return ""
+        return "no content, no finish reason"
 
     def _ended(self) -> None:
         for position, event in enumerate(self.events):
@@ -126,7 +136,8 @@ class Attempt:
                 store = self._session.store
                 store.nonce, store.session_id = event.nonce, event.session_id
             elif isinstance(event, ImagesResponse) and self._call.ask.kind == "chat":
-                self.events[position] = _images_chunk(event, self._call.ask.prompt or "")
+                # (Nothing but the verdict comes after it.)
+                self.events[position : position + 1] = _images_chunks(event, self._call.prompt)
                 self._call.draws = True
         self.over()
 
@@ -190,8 +201,8 @@ class Call:
             settings.proxy_for("https://example.org/", proxy)
         self.timeout = settings.timeout if timeout is None else Timeout.of(timeout)
         self.policy = settings.policy if max_retries is None else policy_of(max_retries)
-        total = self.timeout.total
-        self.total_at = None if total is None else time.monotonic() + total
+        self.total_at: float | None = None
+        """When the call must be over, on the monotonic clock: it begins with its plan."""
         self.draws = False
         """Whether an image model has answered a chat, with images."""
         self._targets: dict[int, Target] = {}
@@ -201,8 +212,15 @@ class Call:
         if not self.several:
             self.target(given)
 
+    @property
+    def prompt(self) -> str:
+        """What images are asked for with."""
+        return last_user_text(self.ask.messages) if self.ask.prompt is None else self.ask.prompt
+
     def plan(self) -> Generator[Effect[Any], Outcome | None, None]:
-        """The plan of the call's attempts."""
+        """The plan of the call's attempts, which begins now."""
+        total = self.timeout.total
+        self.total_at = None if total is None else time.monotonic() + total
         if self.several:
             return self.provider.plan(self.policy, self.settings.budget)  # type: ignore[no-any-return]
         return attempts(self.provider, self.policy, budget=self.settings.budget)
@@ -276,10 +294,11 @@ class Call:
         )
 
 
-def _images_chunk(images: ImagesResponse, prompt: str) -> ChatCompletionChunk:
-    """Images as a chat's answer: the text shows them, the vendor field holds them."""
-    choice = ChunkChoice(delta=Delta(role="assistant", content=markdown(images, prompt)), finish_reason="stop")
-    return with_extra(ChatCompletionChunk(choices=[choice], created=images.created), {IMAGES: images})
+def _images_chunks(images: ImagesResponse, prompt: str) -> list[ChatCompletionChunk]:
+    """Images as a chat's answer: the text shows them, the vendor field holds them; then the finish reason."""
+    shown = ChunkChoice(delta=Delta(role="assistant", content=markdown(images, prompt)))
+    answer = with_extra(ChatCompletionChunk(choices=[shown], created=images.created), {IMAGES: images})
+    return [answer, ChatCompletionChunk(choices=[ChunkChoice(finish_reason="stop")], created=images.created)]
 
 
 def http_attempt(call: Call, target: Target, key: str | None, url: str | None) -> Attempt:

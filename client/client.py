@@ -150,7 +150,7 @@ class Models:
 
     def get_all(self, **options: Any) -> builtins.list[str]:
         """Their names. Those that the provider declares, else those that its server lists (asked once for each
-        base URL and key); of a `RetryProvider` those of all its providers.
+        base URL and key, but each time where there is no provider); of a `RetryProvider` those of all its providers.
 
         ``options``: ``provider``, ``api_key``, ``base_url``, ``proxy``, ``timeout``. Raises as
         `OpenaiTemplate.get_models`.

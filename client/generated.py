@@ -93,6 +93,9 @@ class GeneratedAttempt(Attempt):
             "headers": {**(call.settings.default_headers or {}), **(ask.extra_headers or {})} or None,
         }
         self.arguments = {name: value for name, value in given.items() if value is not None} | (ask.extra_body or {})
+        if hasattr(provider, "target"):
+            # It is likely to ask ours, which it overrides: the attempts are this call's, and not each attempt's again.
+            self.arguments |= _taken(provider.create_async_generator, max_retries=0, ignore_working=True)
 
     def open(self, owner: Owner[Any]) -> Any:
         """See `Attempt.open`."""
@@ -106,6 +109,16 @@ class GeneratedAttempt(Attempt):
         # Its own copy of the messages, to change as it likes.
         messages = plain_messages(ask.messages)
         return provider.create_async_generator(model, messages, stream=self._call.stream, **self.arguments)
+
+
+def _taken(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
+    """Those of the arguments that the function takes."""
+    import inspect
+
+    parameters = inspect.signature(function).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return arguments
+    return {name: value for name, value in arguments.items() if name in parameters}
 
 
 class GeneratedReply:

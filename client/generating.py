@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ChatCompletionChunk, DeltawireError
+from deltawire.protocol import ChatCompletionChunk, DeltawireError, RetryBudget
 from deltawire.protocol.pieces import ImageResponse, Pieces
 
 from .asking import call_of
@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from .owners import Owner
 
 
+# Whoever asks providers without a client begins anew with each call; what stops a storm must not.
+BUDGET = RetryBudget()
+
+
 def pieces_of(provider: Any, model: str | None, messages: Any, options: dict[str, Any]) -> AsyncPieces:
     """The answer of a provider; ``options`` as `call_of` takes them, but for ``proxy=None``: the environment's."""
     if options.get("proxy", UNSET) is None:
         options["proxy"] = UNSET
     stream = options.pop("stream", False)
-    return AsyncPieces(call_of(make(provider=provider), messages, model, stream, options, native=True))
+    return AsyncPieces(call_of(make(provider=provider, budget=BUDGET), messages, model, stream, options, native=True))
 
 
 def fetch(provider: Any, api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> list[str]:
@@ -98,7 +102,8 @@ class _Pieces:
 
     def _take(self, chunk: ChatCompletionChunk) -> None:
         if self._call.draws:
-            self._ready.append(ImageResponse(chunk.model_extra[IMAGES], self._call.ask.prompt or ""))
+            images = chunk.model_extra.get(IMAGES)
+            self._ready += [] if images is None else [ImageResponse(images, self._call.prompt)]
         else:
             self._ready += self._machine.receive(chunk)
 
@@ -168,6 +173,7 @@ class AsyncPieces(_Pieces):
         super().__init__(call)
         self._owner: Owner[AsyncTransport] | None = None
         self._stream: AsyncStream | None = None
+        self._lock: Any = None
 
     def blocking(self) -> SyncPieces:
         """The same answer, for a program that blocks; sends at once."""
@@ -178,20 +184,32 @@ class AsyncPieces(_Pieces):
 
     async def _open(self) -> AsyncPieces:
         if self._owner is None and not self._over:
-            self._owner = async_owner()
-            try:
-                attempt, exchange, failures = await arun(self._call, self._owner)
-                if self._call.stream:
-                    self._stream = AsyncStream(attempt, exchange, self._owner, failures)
-                else:
-                    await exchange.aclose()
-                    self._whole(attempt)
-            except BaseException:
-                await self.aclose()
-                raise
-            if not self._call.stream:
-                await aclose(self._owner)
+            import anyio
+
+            # Two tasks may await the same answer.
+            if self._lock is None:
+                self._lock = anyio.Lock()
+            async with self._lock:
+                if self._owner is None and not self._over:
+                    await self._send()
         return self
+
+    async def _send(self) -> None:
+        owner = async_owner()
+        try:
+            attempt, exchange, failures = await arun(self._call, owner)
+            if self._call.stream:
+                self._stream = AsyncStream(attempt, exchange, owner, failures)
+            else:
+                await exchange.aclose()
+                self._whole(attempt)
+        except BaseException:
+            # Nothing has been shown: who awaits it again asks again.
+            await aclose(owner)
+            raise
+        self._owner = owner
+        if not self._call.stream:
+            await aclose(owner)
 
     def __aiter__(self) -> AsyncPieces:
         return self
@@ -199,15 +217,19 @@ class AsyncPieces(_Pieces):
     async def __anext__(self) -> str | Piece:
         await self._open()
         while not self._ready:
-            if self._over or self._stream is None:
+            if self._over or self._stream is None or self._owner is None:
                 raise StopAsyncIteration
             try:
                 self._take(await self._stream.__anext__())
             except StopAsyncIteration:
                 self._end()
                 await self._close()
-            except BaseException:
+            except Exception:
                 await self.aclose()
+                raise
+            except BaseException:
+                # A wait that was cancelled: the next step says that the answer is cut off.
+                await aclose(self._owner)
                 raise
         return self._ready.popleft()
 

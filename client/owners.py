@@ -69,7 +69,8 @@ class Owner(Generic[_T]):
     def transport_for(self, provider: str, verify: Any, impersonate: str) -> _T:
         """The transport for a request. Raises `ConfigurationError` where the client's can't send it."""
         given, usual = self._given, self._options["verify"]
-        if verify is None or (verify is True and usual is not False):
+        # What the client names (True is its default) counts; but where the provider wants a check there is one.
+        if verify is None or usual not in (True, False):
             verify = usual
         if self._own:
             self.check()

@@ -79,6 +79,16 @@ class ChatOptions(ChatParameters, CallOptions, total=False):
     """All that ``create`` takes beside messages, model and stream. What is unknown here goes to providers that have
     parameters of their own; others refuse it."""
 
+    api_base: str | None
+    headers: Mapping[str, str | None] | None
+    extra_data: Mapping[str, Any] | None
+    images: MediaListType | None
+    media_provider: Any
+    image_provider: Any
+    """Other names of ``base_url``, ``extra_headers``, ``extra_body``, ``media`` and ``provider``."""
+    include_reasoning: bool | None
+    search_settings: Mapping[str, Any] | None
+    """Not OpenAI's, and known to enough others."""
     api_endpoint: str | None
     """The whole URL of chat completions."""
     media: MediaListType | None

@@ -83,8 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def api_key(self) -> Any:
         """The key for requests that name no provider."""
-        key = None if isinstance(self.given_key, dict) else self.given_key
-        return key or self.variable("OPENAI_API_KEY")
+        given = None if isinstance(self.given_key, dict) else self.given_key
+        return self.variable("OPENAI_API_KEY") if given is None else given or None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -197,7 +197,7 @@ def make(
         unnamed=OpenaiTemplate(),
         provider=as_provider(provider),
         media_provider=as_provider(one_of("media_provider", media_provider, "image_provider", image_provider)),
-        given_key=checked_key(api_key) or None,
+        given_key=checked_key(api_key),
         given_url=one_of("base_url", base_url, "api_base", api_base),
         organization=organization or environment.get("OPENAI_ORG_ID"),
         project=project or environment.get("OPENAI_PROJECT_ID"),

@@ -25,6 +25,10 @@ Kind = Literal["chat", "models", "images"]
 class Ask(msgspec.Struct, kw_only=True):
     """What a call asks for, in the words of its caller; what it leaves out, None."""
 
+    def __repr__(self) -> str:
+        # It may hold keys, in more than one place.
+        return f"<Ask: {self.kind} of {self.model!r}>"
+
     kind: Kind
     messages: Any = None
     model: str | None = None
@@ -36,7 +40,9 @@ class Ask(msgspec.Struct, kw_only=True):
     extra_body: dict[str, Any] | None = None
     extra_headers: dict[str, str | None] | None = None
     extra_query: dict[str, Any] | None = None
-    media: Any = None
+    media: list[tuple[Any, str | None]] | None = None
+    parts: list[dict[str, Any]] | None = None
+    """The media, read: files that can't seek can be read but once, and several providers may be asked."""
     prompt: str | None = None
     """For images; for a chat the user's last message."""
     api_key: Any = None
@@ -50,8 +56,8 @@ class Store:
     """Where the session of a site is kept between calls. (Of calls that begin at once, each may fetch one; any will do,
     and the last of them stays.)"""
 
-    def __init__(self) -> None:
-        self.nonce: str | None = None
+    def __init__(self, nonce: str | None = None) -> None:
+        self.nonce = nonce
         self.session_id: str | None = None
 
 

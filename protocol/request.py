@@ -65,6 +65,17 @@ class HTTPRequest(msgspec.Struct, frozen=True):
         """The same request, sent to another URL of the same origin."""
         return msgspec.structs.replace(self, url=url)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What its fields hold that must never be shown: the values of those that carry keys and passwords, without
+        the scheme's name ("Bearer")."""
+        secret = _SECRET_FIELDS | self.hidden
+        values = [(name, value.decode("latin-1")) for name, value in self.headers if name in secret and value]
+        # RFC 9110 section 11.4: a scheme, and what it needs.
+        return tuple(
+            value.partition(" ")[2] or value if name.endswith(b"authorization") else value for name, value in values
+        )
+
     def __repr__(self) -> str:
         secret = _SECRET_FIELDS | self.hidden
         shown = [(name, b"***" if name in secret else value) for name, value in self.headers]

@@ -275,6 +275,8 @@ def _attempt(provider: _P, asked: _Asked) -> Generator[Effect[_P], Outcome | Non
 def _wait_again(asked: _Asked, outcome: Outcome, budget: RetryBudget | None) -> float | None:
     """How long to wait before a provider that has failed is asked again; None: it is not."""
     if asked.delay is None or asked.error is None:
+        if asked.error is not None and is_retryable(asked.error):
+            _note(asked.error, "the server asks to wait longer than RetryPolicy.longest_retry_after")
         return None
     if outcome.time_left is not None and asked.delay >= outcome.time_left:
         _note(asked.error, _NO_TIME)

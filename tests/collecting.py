@@ -9,6 +9,8 @@ from typing import Any
 import trio
 from driving import HI, MODEL
 
+from deltawire import Client
+
 Collect = Callable[..., list[Any]]
 """``collect(provider, model, messages, **arguments)``: the pieces; raises as the provider does."""
 
@@ -35,3 +37,10 @@ COLLECTORS: dict[str, Collect] = {"sync": _sync, "asyncio": _asyncio, "trio": _t
 def told(pieces: Iterable[Any]) -> str:
     """The answer, as people print it."""
     return "".join(map(str, pieces))
+
+
+def asked(provider: Any, **parameters: Any) -> str:
+    """The answer that a client gets."""
+    with Client(provider) as client:
+        completion = client.chat.completions.create(parameters.pop("messages", HI), **{"model": MODEL, **parameters})
+    return completion.choices[0].message.content or ""

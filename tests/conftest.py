@@ -17,6 +17,7 @@ from collecting import COLLECTORS, Collect
 from driving import DRIVERS, Driver, Route, Run, no_leaks
 from streaming import RUNTIMES, Runtime
 
+from deltawire import OpenaiTemplate
 from deltawire.testing import ChatServer, ProxyServer, SocksServer
 
 
@@ -90,6 +91,12 @@ def collect(request: pytest.FixtureRequest) -> Collect:
 def server() -> Iterator[ChatServer]:
     with ChatServer(tokens=["Hel", "lo"]) as running:
         yield running
+
+
+@pytest.fixture
+def local(server: ChatServer) -> type[OpenaiTemplate]:
+    """A provider: this server."""
+    return type("Local", (OpenaiTemplate,), {"api_base": server.url})
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ from deltawire import (
     TimeoutError,
     TruncatedStreamError,
     UnexpectedReplyError,
-    UnprocessableEntityError,
 )
 from deltawire.testing import Answer
 
@@ -57,13 +56,15 @@ class Fault(NamedTuple):
     chat: Answer | None = None
     """What a server of the OpenAI dialect answers."""
     site: Answer | None = None
-    """What a site answers to a message."""
+    """What a site answers to a message; None: only the other dialect knows this fault."""
     retried: bool = True
     """Whether the same provider may be asked again."""
     said: str = ""
     """The text that comes before the fault."""
-    at: Literal["answer", "port", "proxy"] = "answer"
-    """Where it happens: at the last two no request arrives."""
+    content: bool = False
+    """Whether content comes before it, be it no text."""
+    at: Literal["answer", "port", "proxy", "port of the proxy"] = "answer"
+    """Where it happens: but for answers, no request arrives."""
     stalls: bool = False
     waits: float = 0.0
     """How long the same server is left alone after it, at the least."""
@@ -74,11 +75,19 @@ def told(**value: Any) -> bytes:
     return f"data: {json.dumps(value)}\n\n".encode()
 
 
+def _delta(**delta: Any) -> bytes:
+    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta}]})}\n\n".encode()
+
+
+def _error(code: int | None = None) -> bytes:
+    # A server may repeat what it was given.
+    return f"data: {json.dumps({'error': {'message': f'No luck with {KEY}', 'code': code}})}\n\n".encode()
+
+
 _ROLE = [event()]
 _STATUS = [told(type="live", data="Thinking...", subtype="status")]
 _CHAT_SAID = [event("a"), event("b")]
 _SITE_SAID = [told(type="live", data="a"), told(type="live", data="b")]
-_CHAT_ERROR = b'data: {"error": {"message": "No luck with %s"}}\n\n' % KEY.encode()
 _SITE_ERROR = told(type="error", data="No luck")
 _HTML = b"<html>Welcome</html>"
 
@@ -89,11 +98,17 @@ def _both(error: type[Exception], retried: bool = True, stalls: bool = False, **
 
 def _events(error: type[Exception], chat: list[bytes], site: list[bytes], said: str = "", **answer: Any) -> Fault:
     stalls = answer.get("ending") == "stall"
-    return Fault(error, Answer(events=chat, **answer), Answer(events=site, **answer), said=said, stalls=stalls)
+    return Fault(
+        error,
+        Answer(events=chat, **answer),
+        Answer(events=site, **answer),
+        said=said,
+        content=said != "",
+        stalls=stalls,
+    )
 
 
 def _status(status: int, error: type[Exception], retried: bool = True, waits: float = 0.0) -> Fault:
-    # A server may repeat what it was given.
     said = f"No luck with {KEY}"
     after = waits or None
     return Fault(
@@ -108,7 +123,6 @@ def _status(status: int, error: type[Exception], retried: bool = True, waits: fl
 FAULTS = {
     "connect refused": Fault(ConnectError, at="port"),
     "reset before the head": _both(ReadError, cut_after=0, ending="reset"),
-    "end before the head": _both(ReadError, cut_after=0),
     "stall before the head": _both(TimeoutError, stalls=True, cut_after=0, ending="stall"),
     "408": _status(408, APIStatusError),
     "409": _status(409, ConflictError),
@@ -127,14 +141,29 @@ FAULTS = {
     "truncation before content": _events(TruncatedStreamError, _ROLE, _STATUS, ending="close"),
     "truncation after content": _events(TruncatedStreamError, _CHAT_SAID, _SITE_SAID, SAID, ending="close"),
     "document cut off": _both(TruncatedStreamError, raw=JSON_HEAD + b'{"id": "x", "choices": [{"ind'),
-    "error before content": _events(APIStatusError, [*_ROLE, _CHAT_ERROR], [*_STATUS, _SITE_ERROR]),
-    "error after content": _events(APIStatusError, [*_CHAT_SAID, _CHAT_ERROR], [*_SITE_SAID, _SITE_ERROR], SAID),
+    "error before content": _events(APIStatusError, [*_ROLE, _error()], [*_STATUS, _SITE_ERROR]),
+    "error after content": _events(APIStatusError, [*_CHAT_SAID, _error()], [*_SITE_SAID, _SITE_ERROR], SAID),
+    "error document": Fault(
+        APIStatusError,
+        Answer(json={"error": {"message": f"No luck with {KEY}"}}),
+        Answer(json={"success": False, "message": "No luck"}),
+    ),
+    "truncation after reasoning": Fault(
+        TruncatedStreamError, Answer(events=[_delta(reasoning_content="Hm")], ending="close"), content=True
+    ),
+    "truncation after a tool call": Fault(
+        TruncatedStreamError,
+        Answer(events=[_delta(tool_calls=[{"index": 0, "id": "1", "function": {"name": "f"}}])], ending="close"),
+        content=True,
+    ),
+    "429 in the stream": Fault(RateLimitError, Answer(events=[*_ROLE, _error(429)])),
+    "dead proxy": Fault(ProxyError, at="port of the proxy"),
     # Never again by the same way.
+    "400 in the stream": Fault(BadRequestError, Answer(events=[*_ROLE, _error(400)]), retried=False),
     "400": _status(400, BadRequestError, retried=False),
     "401": _status(401, AuthenticationError, retried=False),
     "403": _status(403, PermissionDeniedError, retried=False),
     "404": _status(404, NotFoundError, retried=False),
-    "422": _status(422, UnprocessableEntityError, retried=False),
     "407 from a proxy": Fault(ProxyError, retried=False, at="proxy"),
     "a web page": _both(UnexpectedReplyError, retried=False, body=_HTML, content_type="text/html"),
     "a malformed event": _both(MalformedEventError, retried=False, events=[b"data: {oops}\n\n"]),
@@ -142,8 +171,8 @@ FAULTS = {
 
 # Those that may happen to the request for a session, too.
 OF_SESSIONS = (
-    "connect refused", "reset before the head", "end before the head", "stall before the head", "408", "409",
-    "429 with Retry-After", "500", "503", "nothing at all", "document cut off", "400", "401", "403", "404", "422",
+    "connect refused", "reset before the head", "stall before the head", "408", "409",
+    "429 with Retry-After", "500", "503", "nothing at all", "document cut off", "400", "401", "403", "404",
     "407 from a proxy", "a web page",
 )  # fmt: skip
 
@@ -186,8 +215,9 @@ SHAPES = {
     "OpenaiChat": Shape("AAA", lambda at: OpenaiChat(api_base=at["A"], api_key=KEY), names={"A": "OpenaiChat"}),
     "Opchatgpts": Shape("AAA", lambda at: Opchatgpts(url=at["A"]), sites="A", names={"A": "Opchatgpts"}),
     "RetryProvider of one": Shape(
-        "AAA",
-        lambda at: RetryProvider(_pair(at), single_provider_retry=True, max_retries=3),
+        # One more than the client's own.
+        "AAAA",
+        lambda at: RetryProvider(_pair(at), single_provider_retry=True, max_retries=4),
         several=True,
     ),
     "RetryProvider": Shape("AB", lambda at: RetryProvider(_pair(at), shuffle=False), several=True),
@@ -205,6 +235,11 @@ SHAPES = {
 
 def _twice(first: Any, second: Any) -> RetryProvider:
     return RetryProvider([first, second, first], shuffle=False)
+
+
+def applies(fault: Fault, shape: Shape) -> bool:
+    """Whether this may happen to that."""
+    return fault.at != "answer" or fault.site is not None or not shape.sites
 
 
 # --- How it has to end ----------------------------------------------------------------------------------
@@ -242,7 +277,7 @@ class Expected:
 
 def expected(fault: Fault, shape: Shape, case: Case) -> Expected:
     """The rules."""
-    if fault.said and case.stream:
+    if fault.content and case.stream:
         # What the caller has seen is not said again.
         return Expected("A", 1, fault.error, fault.said)
     asked = ""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+from driving import Driver
 from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deltawire import Client, InternalServerError
 from deltawire.protocol import RetryBudget
+from deltawire.testing import Answer, ChatServer
 
 
 def test_it_begins_full() -> None:
@@ -105,3 +109,23 @@ def test_no_more_is_spent_than_was_put_in(
         assert 0 <= budget.left <= capacity
     # What floating point may round up.
     assert spent <= put_in * 1.000001
+
+
+# --- Of a client --------------------------------------------------------------------------------------
+
+
+def test_a_client_whose_budget_is_spent(driver: Driver, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = RetryBudget(capacity=0.5, per_call=0, per_second=0)
+    monkeypatch.setattr("deltawire.settings.RetryBudget", lambda: spent)
+    server.plan(*[Answer.error(503)] * 3)
+    error = driver.stream({"base_url": server.url}).error
+    assert isinstance(error, InternalServerError)
+    assert error.gave_up == "the retry budget is spent: too many calls fail"
+    assert len(server.requests) == 1
+
+
+def test_copies_of_a_client_share_it_and_others_do_not() -> None:
+    with Client() as client, Client() as other:
+        copy = client.with_options(max_retries=5, timeout=1)
+        assert copy._settings.budget is client._settings.budget
+        assert other._settings.budget is not client._settings.budget

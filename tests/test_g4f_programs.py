@@ -168,3 +168,42 @@ def test_a_key_that_is_refused(example: Example, proxy: ProxyServer) -> None:
         if example.name == "fail_over.py":
             server.plan(Answer.error(500, to="/chats/submit"))
         fails(example, server, proxy.url, "AuthenticationError: ")
+
+
+# --- Left early -------------------------------------------------------------------------------------
+
+LEAVING = """
+async def main():
+    site = Opchatgpts(url=os.environ["SITE"])
+    for provider in (OpenaiTemplate, site, RetryProvider([OpenaiTemplate])):
+        async for data in provider.create_async_generator("m", [{"role": "user", "content": "Hi"}], stream=True):
+            print(data)
+            break
+        opened = await provider.create_async_generator("m", [{"role": "user", "content": "Hi"}], stream=True)
+        provider.create_async_generator("m", [{"role": "user", "content": "Never sent"}])
+
+"""
+LEAVING_SYNC = """
+site = Opchatgpts(url=os.environ["SITE"])
+for provider in (OpenaiTemplate, site, RetryProvider([OpenaiTemplate])):
+    for data in provider.create_generator("m", [{"role": "user", "content": "Hi"}], stream=True):
+        print(data)
+        break
+    opened = provider.create_generator("m", [{"role": "user", "content": "Hi"}], stream=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [LEAVING_SYNC, LEAVING + "import asyncio; asyncio.run(main())", LEAVING + "import trio; trio.run(main)"],
+    ids=["sync", "asyncio", "trio"],
+)
+def test_answers_may_be_left_in_the_midst(source: str, proxy: ProxyServer) -> None:
+    source = f"import os\nfrom deltawire import OpenaiTemplate, Opchatgpts, RetryProvider\n{source}"
+    # The second token comes long after the first.
+    with ChatServer(tokens=["Hel", "lo"], pace=30, api_key=KEY) as server:
+        assert run_program(source, **environment_of(server, ""), HTTP_PROXY=proxy.url) == "Hel\n" * 3
+        asked = [each for each in server.requests if not each.path.endswith("/start_session")]
+        assert len(asked) == 6
+        for index, each in enumerate(server.requests):
+            assert server.wait_outcome(index) == ("client-closed" if each in asked else "complete")

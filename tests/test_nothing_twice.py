@@ -7,7 +7,9 @@ all of it when nothing is raised, and no request is made after its first piece.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import pytest
 import trio
@@ -28,14 +30,13 @@ from deltawire import (
     RetryProviderError,
     RotatedProvider,
 )
+from deltawire.owners import async_owner, sync_owner
 from deltawire.protocol import GiveUp, Outcome, Reply, Send, Sleep, StreamEnded, StreamFailed, attempts, fail_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from deltawire.protocol import Event
-
-AT_ONCE = RetryPolicy(initial=0, jitter=0)
 
 # No call has more turns.
 MOST = 6
@@ -83,10 +84,7 @@ def read(number: int, attempt: Attempted, dialect: str, *, stream: bool) -> tupl
 
 def drive(order: Turns, sequence: list[Attempted], spoken: list[str], *, stream: bool) -> Told:
     """Run a plan as the theory in `deltawire.protocol.retry` has it."""
-    if order.several:
-        plan = fail_over(order.turns, AT_ONCE)
-    else:
-        plan = attempts(0, RetryPolicy(max_retries=len(order.turns) - 1, initial=0))
+    plan = fail_over(order.turns) if order.several else attempts(0, policy_for(order))
     asked: list[int] = []
     waits = 0
     effect: Any = next(plan)
@@ -188,22 +186,25 @@ def provider_of(number: int, dialect: str) -> Any:
     return Opchatgpts(url=f"https://s{number}", nonce_from=None)
 
 
-def options(order: Turns, spoken: list[str], rotated: int | None) -> dict[str, Any]:
-    """The arguments of a client that asks in these turns; ``rotated``: by a `RotatedProvider`, which begins there."""
+def provider_for(order: Turns, spoken: list[str], rotated: int | None) -> Any:
+    """One that asks in these turns; ``rotated``: a `RotatedProvider`, which begins there."""
     providers = [provider_of(number, dialect) for number, dialect in enumerate(spoken)]
     if not order.several:
-        return {"provider": providers[0], "max_retries": RetryPolicy(max_retries=len(order.turns) - 1, initial=0)}
+        return providers[0]
     turns = [providers[turn] for turn in order.turns]
-    composite: Any
     if rotated is not None:
         first = rotated % len(turns)
-        composite = RotatedProvider(turns[len(turns) - first :] + turns[: len(turns) - first])
-        composite._next = first
-    elif len(set(order.turns)) == 1:
-        composite = RetryProvider(turns[:1], single_provider_retry=True, max_retries=len(turns))
-    else:
-        composite = RetryProvider(turns, shuffle=False)
-    return {"provider": composite, "max_retries": AT_ONCE}
+        circle = RotatedProvider(turns[len(turns) - first :] + turns[: len(turns) - first])
+        circle._next = first
+        return circle
+    if len(set(order.turns)) == 1:
+        return RetryProvider(turns[:1], single_provider_retry=True, max_retries=len(turns))
+    return RetryProvider(turns, shuffle=False)
+
+
+def policy_for(order: Turns) -> RetryPolicy:
+    """The caller's, whose number is for one provider only."""
+    return RetryPolicy(max_retries=0 if order.several else len(order.turns) - 1)
 
 
 class Heard:
@@ -213,51 +214,76 @@ class Heard:
         self.text = ""
         self.error: Exception | None = None
 
-
-def ask(transport: Scripted, arguments: dict[str, Any]) -> Heard:
-    heard = Heard()
-    with Client(transport=transport, **arguments) as client:
-        try:
-            if transport.stream:
-                for chunk in client.chat.completions.create(HI, "m", stream=True):
-                    heard.text += (chunk.choices and chunk.choices[0].delta.content) or ""
-            else:
-                heard.text = client.chat.completions.create(HI, "m").choices[0].message.content or ""
-        except Exception as error:
-            heard.error = error
-    return heard
+    def chunk(self, chunk: Any) -> None:
+        self.text += (chunk.choices and chunk.choices[0].delta.content) or ""
 
 
-async def aask(transport: Scripted, arguments: dict[str, Any]) -> Heard:
-    heard = Heard()
-    async with AsyncClient(transport=transport, **arguments) as client:
-        try:
-            if transport.stream:
-                async for chunk in client.chat.completions.create(HI, "m", stream=True):
-                    heard.text += (chunk.choices and chunk.choices[0].delta.content) or ""
-            else:
-                heard.text = (await client.chat.completions.create(HI, "m")).choices[0].message.content or ""
-        except Exception as error:
-            heard.error = error
-    return heard
+def ask(transport: Scripted, heard: Heard, provider: Any, policy: RetryPolicy) -> None:
+    with Client(provider, max_retries=policy, transport=transport) as client:
+        if transport.stream:
+            for chunk in client.chat.completions.create(HI, "m", stream=True):
+                heard.chunk(chunk)
+        else:
+            heard.text = client.chat.completions.create(HI, "m").choices[0].message.content or ""
+
+
+async def aask(transport: Scripted, heard: Heard, provider: Any, policy: RetryPolicy) -> None:
+    async with AsyncClient(provider, max_retries=policy, transport=transport) as client:
+        if transport.stream:
+            async for chunk in client.chat.completions.create(HI, "m", stream=True):
+                heard.chunk(chunk)
+        else:
+            heard.text = (await client.chat.completions.create(HI, "m")).choices[0].message.content or ""
+
+
+def generate(transport: Scripted, heard: Heard, provider: Any, policy: RetryPolicy) -> None:
+    with mock.patch("deltawire.generating.sync_owner", return_value=sync_owner(transport)):
+        for piece in provider.create_generator("m", HI, stream=transport.stream, max_retries=policy):
+            heard.text += str(piece)
+
+
+async def agenerate(transport: Scripted, heard: Heard, provider: Any, policy: RetryPolicy) -> None:
+    with mock.patch("deltawire.generating.async_owner", return_value=async_owner(transport)):
+        async for piece in provider.create_async_generator("m", HI, stream=transport.stream, max_retries=policy):
+            heard.text += str(piece)
 
 
 WAYS: dict[str, tuple[type[Exchange], Any]] = {
     "sync": (Exchange, ask),
     "asyncio": (AsyncExchange, lambda *given: asyncio.run(aask(*given))),
     "trio": (AsyncExchange, lambda *given: trio.run(aask, *given)),
+    "generator": (Exchange, generate),
+    "generator on asyncio": (AsyncExchange, lambda *given: asyncio.run(agenerate(*given))),
+    "generator on trio": (AsyncExchange, lambda *given: trio.run(agenerate, *given)),
 }
+
+
+@contextlib.contextmanager
+def without_waiting() -> Iterator[list[float]]:
+    """What drivers wait for, which takes no time meanwhile."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    with mock.patch("deltawire.drivers.time.sleep", waits.append), mock.patch("anyio.sleep", sleep):
+        yield waits
 
 
 @pytest.mark.parametrize("way", WAYS)
 @settings(QUICK, max_examples=400)
 @given(orders, sequences, dialects, st.booleans(), st.none() | st.integers(0, 5))
-def test_clients(
+def test_callers(
     way: str, order: Turns, sequence: list[Attempted], spoken: list[str], stream: bool, rotated: int | None
 ) -> None:
     exchange, asking = WAYS[way]
     transport = Scripted(sequence, exchange, stream=stream)
-    heard = asking(transport, options(order, spoken, rotated))
+    heard = Heard()
+    with without_waiting() as waits:
+        try:
+            asking(transport, heard, provider_for(order, spoken, rotated), policy_for(order))
+        except Exception as error:
+            heard.error = error
     seen = to_be_seen(order.turns, sequence, stream=stream)
-    check(Told(transport.asked, seen.waits, heard.text, heard.error), seen, order)
+    check(Told(transport.asked, len(waits), heard.text, heard.error), seen, order)
     assert all(each.closed for each in transport.exchanges)

@@ -8,21 +8,16 @@ from typing import Any
 
 import anyio
 import pytest
-from driving import HI, SOON, Driver, Run, free_port
-from sites import asked, nonces, submits
+from driving import HI, SOON, Driver, Run
+from sites import asked, nonces
 
 from deltawire import (
     APIStatusError,
     AsyncClient,
     AuthenticationError,
     Client,
-    ConnectError,
-    DeltawireError,
-    NotFoundError,
     Opchatgpts,
     PermissionDeniedError,
-    TimeoutError,
-    UnexpectedReplyError,
 )
 from deltawire.testing import Answer, ChatServer
 from deltawire.transports import HTTPCoreTransport
@@ -324,85 +319,3 @@ def test_a_header_field_of_replies_hands_on_nothing(driver: Driver, server: Chat
     driver.ask({"provider": provider})
     driver.ask({"provider": provider})
     assert nonces(server) == [server.nonce] * 2
-
-
-# --- Sessions that fail ---------------------------------------------------------------------------------
-
-# What the request for a session is answered with, the error, and whether it is tried again.
-FAILURES: dict[str, tuple[Answer, type[DeltawireError], bool]] = {
-    "503": (Answer.error(503, retry_after=0.01, to=START), APIStatusError, True),
-    "429": (Answer.error(429, retry_after=0.01, to=START), APIStatusError, True),
-    "no route": (Answer.error(404, code="rest_no_route", to=START), NotFoundError, False),
-    "a refusal": (Answer.error(401, code="rest_forbidden", to=START), AuthenticationError, False),
-    "a stale nonce, which nobody has sent": (Answer.error(403, code=STALE, to=START), PermissionDeniedError, False),
-    "a firewall": (
-        Answer(status=403, body=b"<html>", content_type="text/html", to=START),
-        PermissionDeniedError,
-        False,
-    ),
-    "a page": (Answer(body=b"<html>Hi</html>", content_type="text/html", to=START), UnexpectedReplyError, False),
-    "no success": (Answer(json={"success": False, "message": "No."}, to=START), APIStatusError, True),
-    "no nonce": (Answer(json={"success": True, "sessionId": "x"}, to=START), UnexpectedReplyError, False),
-    "an empty nonce": (Answer(json={"success": True, "restNonce": ""}, to=START), UnexpectedReplyError, False),
-    "cut off": (Answer(cut_after=10, to=START), DeltawireError, True),
-    "reset": (Answer(cut_after=0, ending="reset", to=START), DeltawireError, True),
-}
-
-
-@both_kinds
-@pytest.mark.parametrize("name", FAILURES)
-def test_a_session_that_fails(driver: Driver, server: ChatServer, name: str, stream: bool) -> None:
-    answer, error, again = FAILURES[name]
-    provider = Opchatgpts(url=server.site_url)
-    server.plan(*[answer] * 4)
-    for policy, count in ((0, 1), (SOON, 3 if again else 1)):
-        before = len(server.requests)
-        heard = driver.ask({"provider": provider, "max_retries": policy}, stream=stream)
-        assert isinstance(heard.error, error), repr(heard.error)
-        assert START in str(heard.error), "an error says what was asked for"
-        assert asked(server)[before:] == [START] * count
-
-
-@pytest.mark.parametrize("name", [name for name, (_, _, again) in FAILURES.items() if again])
-def test_a_session_that_fails_at_first(driver: Driver, server: ChatServer, name: str) -> None:
-    server.plan(FAILURES[name][0])
-    heard = driver.stream({"provider": Opchatgpts(url=server.site_url), "max_retries": SOON})
-    assert (heard.text, heard.error) == ("Hello", None)
-    assert asked(server) == [START, START, SUBMIT]
-    assert heard.reply.retries_taken == 1
-
-
-def test_a_new_session_that_fails(driver: Driver, server: ChatServer) -> None:
-    """The caller hears of that; the call after it begins anew."""
-    provider = Opchatgpts(url=server.site_url, nonce="old")
-    server.plan(Answer.error(404, to=START))
-    assert isinstance(driver.ask({"provider": provider}).error, NotFoundError)
-    assert driver.ask({"provider": provider}).text == "Hello"
-    assert asked(server) == [SUBMIT, START, SUBMIT, START, SUBMIT]
-
-
-def test_nobody_listens(driver: Driver) -> None:
-    heard = driver.ask({"provider": Opchatgpts(url=f"http://127.0.0.1:{free_port()}"), "max_retries": SOON})
-    assert isinstance(heard.error, ConnectError)
-    assert heard.error.retries_taken == 2
-
-
-def test_a_session_that_never_comes(driver: Driver, server: ChatServer) -> None:
-    server.plan(Answer(cut_after=0, ending="stall", to=START))
-    heard = driver.ask({"provider": Opchatgpts(url=server.site_url), "max_retries": 0, "timeout": 0.2})
-    assert isinstance(heard.error, TimeoutError)
-    assert heard.error.deadline == "first_content"
-    assert submits(server) == []
-    assert server.wait_outcome(0) == "client-closed"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"<html>Hi</html>", b"<div data-system='{&quot;restNonce&quot;:null}'>", b"<div data-system='{}'>", b"{}", b""],
-)
-def test_a_page_without_a_nonce(driver: Driver, server: ChatServer, body: bytes) -> None:
-    server.plan(Answer(body=body, content_type="text/html", to="/"))
-    heard = driver.ask({"provider": Opchatgpts(url=server.site_url, nonce_from="page"), "max_retries": 0})
-    assert isinstance(heard.error, DeltawireError)
-    assert "nonce" in str(heard.error) or not body
-    assert asked(server) == [""]

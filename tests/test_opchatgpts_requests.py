@@ -1,4 +1,4 @@
-"""`Opchatgpts`, a declaration: what it sends, what it refuses to send, and when it counts as working."""
+"""`Opchatgpts`, a declaration: what it sends, and what it refuses to send."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 from driving import HI, Driver, Run
-from sites import asked, body, fields, submits
+from sites import body, fields, submits
 
 from deltawire import (
     AsyncClient,
     Client,
     ConfigurationError,
     Opchatgpts,
-    ProviderNotWorkingError,
     __version__,
 )
 from deltawire.testing import Answer, ChatServer
@@ -199,6 +198,14 @@ def test_the_kwargs_of_create_async_generator(run: Run, server: ChatServer) -> N
     assert not {"proxy", "timeout", "model"} & sent.keys()
 
 
+def test_messages_are_read_once(client: Client, server: ChatServer) -> None:
+    server.plan(Answer.error(503, retry_after=0.01))
+    assert ask(client, Opchatgpts(url=server.site_url), (each for each in MESSAGES), max_retries=1) == "Hello"
+    first, second = submits(server)
+    assert first.body == second.body
+    assert second.json()["messages"] == HISTORY
+
+
 def test_a_conversation_is_another_one_with_each_call(client: Client, server: ChatServer) -> None:
     server.plan(Answer.error(503, retry_after=0.01))
     provider = Opchatgpts(url=server.site_url)
@@ -248,11 +255,21 @@ def test_header_fields_go_with_every_request(server: ChatServer) -> None:
         url=server.site_url, headers={"X-A": "provider", "X-B": "provider", "X-C": "provider", "User-Agent": None}
     )
     with Client(default_headers={"X-B": "client", "X-C": "client"}, default_query={"lang": "de"}) as client:
-        ask(client, provider, extra_headers={"X-C": "call"})
+        ask(client, provider, extra_headers={"X-C": "call"}, extra_query={"a": 1})
     for request in server.requests:
         assert [request.header(name) for name in ("x-a", "x-b", "x-c")] == ["provider", "client", "call"]
         assert request.header("user-agent") is None
-        assert request.target.endswith("?lang=de")
+        assert request.target.endswith("?lang=de&a=1")
+
+
+def test_a_key_is_for_others(driver: Driver, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the site where the environment has the OpenAI API."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    options = {"provider": Opchatgpts(url=server.site_url), "api_key": "sk-secret", "organization": "sk-secret"}
+    assert driver.ask(options, api_key="sk-secret").text == "Hello"
+    for request in server.requests:
+        assert "sk-secret" not in repr((request.headers, request.body, request.target))
 
 
 # --- Stop words, which are heeded here -----------------------------------------------------------------
@@ -295,6 +312,7 @@ IMAGE = [{"type": "image_url", "image_url": {"url": "https://x/a.png"}}, {"type"
         ([{"role": "user", "content": IMAGE}, *HI], {}, "texts only"),
         ("Hi", {"media": [(b"\x89PNG\r\n\x1a\n", "a.png")]}, "leave out media"),
         ("Hi", {"temperature": float("nan")}, "finite"),
+        ("Hi", {"api_endpoint": "https://example.org/chat"}, "as base_url"),
         ("Hi", {"extra_headers": {"x": "a\r\nb"}}, "x"),
         ("Hi", {"stop": 5}, "stop"),
     ],
@@ -349,73 +367,3 @@ def test_bad_declarations(client: Client, server: ChatServer, attributes: dict[s
 def test_attributes_are_spelt_right() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'bot_id'"):
         Opchatgpts(botid="x")
-
-
-# --- Working or not -----------------------------------------------------------------------------------
-
-
-def test_what_it_says_of_itself() -> None:
-    for found in (Opchatgpts, Opchatgpts()):
-        assert found.url == "https://opchatgpts.net"
-        assert found.working is False
-        assert found.supports_stream is True
-        assert found.supports_message_history is True
-        assert found.supports_gpt_35_turbo is True
-
-
-@pytest.mark.parametrize("provider", ["Opchatgpts", Opchatgpts, Opchatgpts(), Opchatgpts(bot_id="x")])
-def test_the_dead_site_is_refused(driver: Driver, provider: Any) -> None:
-    for heard in (
-        driver.ask({"provider": provider}),
-        driver.stream({}, provider=provider),
-        driver.stream({"provider": provider}, ignore_working=False),
-    ):
-        assert isinstance(heard.error, ProviderNotWorkingError)
-        assert "Opchatgpts is marked as not working" in str(heard.error)
-        assert "ignore_working=True" in str(heard.error)
-
-
-def test_the_dead_site_s_generator_is_refused() -> None:
-    for provider in (Opchatgpts, Opchatgpts()):
-        with pytest.raises(ProviderNotWorkingError):
-            provider.create_async_generator("", HI)
-        with pytest.raises(ProviderNotWorkingError):
-            provider.create_generator("", HI)
-
-
-@pytest.mark.parametrize(("of_client", "of_call"), [(True, {}), (False, {"ignore_working": True})])
-def test_ignore_working(driver: Driver, server: ChatServer, of_client: bool, of_call: dict[str, Any]) -> None:
-    provider = Opchatgpts(url=server.site_url, working=False)
-    assert isinstance(driver.ask({"provider": provider}).error, ProviderNotWorkingError)
-    assert server.connections == 0
-    heard = driver.ask({"provider": provider, "ignore_working": of_client}, **of_call)
-    assert heard.text == "Hello"
-
-
-def test_another_site_works(driver: Driver, server: ChatServer) -> None:
-    class Site(Opchatgpts):
-        url = server.site_url
-
-    class Later(Site):
-        bot_id = "x"
-
-    class Marked(Opchatgpts):
-        url = server.site_url
-        working = False
-
-    assert (Site.working, Site().working, Later.working, Marked.working) == (True, True, True, False)
-    for options in (
-        {"provider": Site},
-        {"provider": Site()},
-        {"provider": Later},
-        {"provider": Opchatgpts(url=server.site_url)},
-        {"provider": Opchatgpts(base_url=server.site_url)},
-        {"provider": Opchatgpts, "base_url": server.site_url},
-        {"provider": "Opchatgpts", "base_url": server.site_url},
-    ):
-        assert driver.ask(options).text == "Hello"
-    heard = driver.ask({"provider": Opchatgpts}, base_url=server.site_url)
-    assert heard.text == "Hello"
-    assert isinstance(driver.ask({"provider": Marked}).error, ProviderNotWorkingError)
-    assert Opchatgpts.working is False
-    assert asked(server).count("submit") == 8

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trustme
 from driving import HI, SOON, SOON_ONCE, Driver, Run, blocking, cancelled_when
+from programs import run_program
 from sites import asked, submits
 from ways import WAYS, Way, assert_no_secret, laid, named
 
@@ -121,6 +122,18 @@ def test_a_certificate_is_checked(driver: Driver, tls_server: ChatServer, verify
     assert tls_server.requests == []
 
 
+@pytest.mark.parametrize("historical", [False, True])
+def test_impersonate(driver: Driver, server: ChatServer, historical: bool) -> None:
+    """One browser makes all requests, and says so by itself."""
+    pytest.importorskip("curl_cffi")
+    provider = Opchatgpts(url=server.site_url, historical=historical, nonce_from="start_session")
+    assert driver.ask({"provider": provider, "impersonate": "chrome131"}).text == "Hello"
+    assert asked(server) == [START, SUBMIT]
+    for request in server.requests:
+        assert "Chrome/131." in (request.header("user-agent") or "")
+        assert 'v="131"' in (request.header("sec-ch-ua") or "")
+
+
 # --- Deadlines -----------------------------------------------------------------------------------------
 
 
@@ -148,13 +161,13 @@ def test_deadlines(driver: Driver, server: ChatServer, answer: Answer, deadline:
 
 
 def test_the_total_deadline_holds_for_session_and_answer(driver: Driver, server: ChatServer) -> None:
-    server.plan(Answer(delay=0.2, to=START), Answer(cut_after=0, ending="stall"))
-    timeout = Timeout(total=0.4)
+    server.plan(Answer(delay=0.1, to=START), Answer(cut_after=0, ending="stall"))
+    timeout = Timeout(total=0.6)
     heard = driver.ask({"provider": Opchatgpts(url=server.site_url), "timeout": timeout, "max_retries": SOON})
     assert isinstance(heard.error, TimeoutError)
     assert heard.error.deadline == "total"
     start, submit = server.requests
-    assert submit.arrived - start.arrived < 0.4
+    assert submit.arrived - start.arrived < 0.6
 
 
 # --- Cancelled, and left ------------------------------------------------------------------------------
@@ -223,6 +236,40 @@ def test_leaving_early(run: Run, server: ChatServer) -> None:
     assert next(left) == "a"
     left.close()
     assert server.wait_outcome(4) == "client-closed"
+
+
+PROGRAM = """
+import sys
+from deltawire import Opchatgpts
+
+class Site(Opchatgpts):
+    url = sys.argv[1]
+
+async def main():
+    async for piece in Site.create_async_generator("", [{"role": "user", "content": "Hi"}]):
+        print(piece, end="")
+        break
+    async for piece in Site().create_async_generator("", "Hi"):
+        print(piece, end="")
+
+"""
+ENDS = {
+    "asyncio": "import asyncio; asyncio.run(main())",
+    "trio": "import trio; trio.run(main)",
+    "sync": """
+for piece in Site.create_generator("", "Hi"):
+    print(piece, end="")
+    break
+print(*Site().create_generator("", "Hi"), sep="", end="")
+""",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_programs_that_leave_early_end_without_a_word(server: ChatServer, name: str) -> None:
+    server.plan(Answer(events=[LIVE % b"a"], ending="stall"))
+    assert run_program(PROGRAM + ENDS[name], server.site_url) == "aHello"
+    assert server.wait_outcome(1) == "client-closed"
 
 
 # --- Failures, and company ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import itertools
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,6 +27,7 @@ from provider_matrix import (
     Expected,
     Fault,
     Shape,
+    applies,
     arrivals,
     chat_class,
     expected,
@@ -37,15 +38,19 @@ from deltawire import (
     APIError,
     EmptyReplyError,
     ProxyError,
+    ReadError,
     RetryNoProviderError,
     RetryPolicy,
     RetryProvider,
     RetryProviderError,
+    RotatedProvider,
     Timeout,
     TimeoutError,
     TransportError,
+    TruncatedStreamError,
 )
-from deltawire.testing import Answer, ChatServer, ProxyServer
+from deltawire.protocol import GiveUp, Outcome, RetryBudget, Send
+from deltawire.testing import Answer, ChatServer, ProxyServer, RecordedRequest
 
 pytestmark = pytest.mark.usefixtures("_tidy")
 
@@ -69,10 +74,22 @@ class Mending(RetryPolicy, frozen=True, kw_only=True):
 # --- One call -------------------------------------------------------------------------------------------
 
 
-class Scene(NamedTuple):
-    """Two servers, a proxy if there is one, and what makes the fault go away that does not go by itself."""
+Servers = dict[str, ChatServer]
 
-    servers: dict[str, ChatServer]
+
+@contextlib.contextmanager
+def both() -> Iterator[Servers]:
+    """The servers, for one scene after the other."""
+    with ChatServer(tokens=TOKENS["A"]) as first, ChatServer(tokens=TOKENS["B"]) as second:
+        yield {"A": first, "B": second}
+
+
+class Scene(NamedTuple):
+    """The servers, a proxy if there is one, and what makes a fault go away that does not go by itself."""
+
+    servers: Servers
+    before: int
+    """How many requests had come before."""
     proxy: ProxyServer | None
     proxy_url: str | None
     mend: Callable[[], object]
@@ -81,38 +98,49 @@ class Scene(NamedTuple):
         return {name: server.site_url if name in shape.sites else server.url for name, server in self.servers.items()}
 
     def arrived(self) -> list[str]:
-        """The requests to all servers, in order."""
-        log = [(each.arrived, name, each.path) for name, server in self.servers.items() for each in server.requests]
-        return [f"{name} {'session' if path.endswith('/start_session') else 'chat'}" for _, name, path in sorted(log)]
+        """The requests to both servers, in order."""
+        return [f"{name} {_KINDS[each.path.rpartition('/')[2]]}" for name, each in self.log()]
+
+    def log(self) -> list[tuple[str, RecordedRequest]]:
+        """The requests themselves, each with the name of its server."""
+        found = [(name, each) for name, server in self.servers.items() for each in server.requests]
+        return sorted(found, key=lambda each: each[1].arrived)[self.before :]
+
+
+_KINDS = {"completions": "chat", "submit": "chat", "start_session": "session"}
 
 
 @contextlib.contextmanager
-def scene(fault: Fault, shape: Shape, lasts: bool, *, session: bool = False) -> Iterator[Scene]:
-    """Where this fault happens: to all attempts, or to the first one alone."""
-    with contextlib.ExitStack() as stack, contextlib.ExitStack() as passing:
-        servers = {name: stack.enter_context(ChatServer(tokens=TOKENS[name])) for name in "AB"}
+def scene(servers: Servers, fault: Fault, shape: Shape, ends: Expected, *, session: bool = False) -> Iterator[Scene]:
+    """Where this fault happens: to those attempts that have to fail, and to no further one."""
+    failing = ends.asked[: ends.failed]
+    passes = ends.failed < len(ends.asked)
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as fault_stands:
+        before = sum(len(server.requests) for server in servers.values())
         proxy, proxy_url = None, None
-        for name in shape.sites:
-            # Each message comes on a connection of its own: one that was kept is nobody's fault when it dies.
-            if not session:
+        if fault.at == "port":
+            for name in set(failing):
+                fault_stands.enter_context(servers[name].refuse_connections())
+        elif fault.at == "answer":
+            for name in shape.sites if not session else "":
+                # Each message comes on a connection of its own: one that was kept is nobody's fault when it dies.
                 servers[name].plan(Answer(to="/start_session", headers=[("connection", "close")]))
-        for name in servers if lasts else "A":
-            if fault.at == "port":
-                (stack if lasts else passing).enter_context(servers[name].refuse_connections())
-            elif fault.at == "answer":
-                servers[name].plan(*[_answer(fault, name in shape.sites, session)] * (9 if lasts else 1))
-        if fault.at == "proxy":
+            for name in failing:
+                servers[name].plan(answer_of(fault, name in shape.sites, session=session))
+        else:
             proxy = stack.enter_context(ProxyServer(username=USER, password=PASSWORD))
             proxy_url = proxy.url
-            if lasts:
-                proxy_url = proxy.address.replace("//", f"//{USER}:{WRONG}@")
-            else:
+            if fault.at == "port of the proxy":
+                fault_stands.enter_context(proxy.refuse_connections())
+            elif passes:
                 proxy.refuse(407)
-                passing.callback(proxy.refuse, None)
-        yield Scene(servers, proxy, proxy_url, passing.close)
+                fault_stands.callback(proxy.refuse, None)
+            else:
+                proxy_url = proxy.address.replace("//", f"//{USER}:{WRONG}@")
+        yield Scene(servers, before, proxy, proxy_url, fault_stands.close if passes else bool)
 
 
-def _answer(fault: Fault, of_a_site: bool, session: bool) -> Answer:
+def answer_of(fault: Fault, of_a_site: bool = False, *, session: bool = False) -> Answer:
     answer = fault.site if of_a_site else fault.chat
     assert answer is not None
     return dataclasses.replace(answer, to="/start_session") if of_a_site and session else answer
@@ -126,11 +154,9 @@ def heard_of(driver: Driver, provider: Any, case: Case, **options: Any) -> Heard
     arguments = {"stream": case.stream, **options}
     if driver.name == "sync":
         return _pieces(provider, arguments)
-    return (asyncio.run if driver.name == "asyncio" else trio.run)(*_started(driver, provider, arguments))
-
-
-def _started(driver: Driver, provider: Any, arguments: dict[str, Any]) -> Any:
-    return (_apieces(provider, arguments),) if driver.name == "asyncio" else (_apieces, provider, arguments)
+    if driver.name == "asyncio":
+        return asyncio.run(_apieces(provider, arguments))
+    return trio.run(_apieces, provider, arguments)
 
 
 def _pieces(provider: Any, arguments: dict[str, Any]) -> Heard:
@@ -156,10 +182,10 @@ async def _apieces(provider: Any, arguments: dict[str, Any]) -> Heard:
 # --- What is looked at ----------------------------------------------------------------------------------
 
 
-def play(driver: Driver, fault: Fault, shape: Shape, case: Case, *, session: bool = False) -> None:
+def play(driver: Driver, servers: Servers, fault: Fault, shape: Shape, case: Case, *, session: bool = False) -> None:
     """One cell of the matrix."""
     ends = expected(fault, shape, case)
-    with scene(fault, shape, case.lasts, session=session) as at:
+    with scene(servers, fault, shape, ends, session=session) as at:
         places = at.places(shape)
         provider = shape.make(places)
         options: dict[str, Any] = {
@@ -170,9 +196,13 @@ def play(driver: Driver, fault: Fault, shape: Shape, case: Case, *, session: boo
             options["proxy"] = at.proxy_url
         heard = heard_of(driver, provider, case, **options)
         assert at.arrived() == arrivals(fault, shape, ends, session=session)
-        check_waits(at, fault)
+        for name in servers:
+            requests = [each for server, each in at.log() if server == name]
+            for earlier, later in itertools.pairwise(requests):
+                assert later.arrived - earlier.arrived >= fault.waits or earlier.status != 429
         if at.proxy is not None:
-            assert len(at.proxy.requests) == ends.failed + len(at.arrived())
+            refused = ends.failed if fault.at == "proxy" else 0
+            assert len(at.proxy.requests) == refused + len(at.arrived())
     assert heard.text == ends.text, heard.error
     if shape.several:
         assert provider.last_provider is provider.providers["AB".index(ends.asked[-1])]
@@ -185,12 +215,6 @@ def play(driver: Driver, fault: Fault, shape: Shape, case: Case, *, session: boo
         return
     assert heard.error is not None
     check_error(heard.error, fault, shape, ends, places)
-
-
-def check_waits(at: Scene, fault: Fault) -> None:
-    for server in at.servers.values():
-        arrived = [each.arrived for each in server.requests if each.status == 429]
-        assert all(later - earlier >= fault.waits for earlier, later in itertools.pairwise(arrived))
 
 
 def check_error(error: BaseException, fault: Fault, shape: Shape, ends: Expected, places: dict[str, str]) -> None:
@@ -210,8 +234,7 @@ def check_error(error: BaseException, fault: Fault, shape: Shape, ends: Expected
     for number, each in enumerate(errors):
         assert any(each is other for other in shown), "a traceback shows them all"
         check_one(each, fault, shape.names[ends.asked[first + number]], first + number)
-        if fault.at != "proxy":
-            assert places[ends.asked[first + number]] in str(each)
+        assert places[ends.asked[first + number]] in str(each)
 
 
 def check_one(error: BaseException, fault: Fault, provider: str, retries: int) -> None:
@@ -223,46 +246,63 @@ def check_one(error: BaseException, fault: Fault, provider: str, retries: int) -
     partial = error.partial.choices[0].message.content or "" if error.partial is not None else ""
     assert partial == fault.said
     if isinstance(error, TimeoutError):
-        assert (error.deadline, error.seconds) == ("idle" if fault.said else "first_content", DEADLINE)
+        assert (error.deadline, error.seconds) == ("idle" if fault.content else "first_content", DEADLINE)
     if isinstance(error, ProxyError):
-        assert error.status_code == 407
+        assert error.status_code == (407 if fault.at == "proxy" else None)
 
 
 # --- The matrix -----------------------------------------------------------------------------------------
 
 
-def play_all(driver: Driver, cells: list[tuple[Fault, Shape, Case]], *, threads: int, session: bool = False) -> None:
-    """Play them all, some at a time, since they wait more than they do; name those that went wrong."""
+SITES = [name for name, shape in SHAPES.items() if shape.sites]
+
+
+def play_all(driver: Driver, cells: list[tuple[Fault, Shape, Case]], *, session: bool = False) -> None:
+    """Play them all, and name those that went wrong."""
     wrong: list[str] = []
-
-    def one(cell: tuple[Fault, Shape, Case]) -> None:
-        try:
-            play(driver, *cell, session=session)
-        except AssertionError as error:
-            wrong.append(f"{cell[1].turns} {cell[2]}: {error}")
-
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, cells))
+    with both() as servers:
+        for fault, shape, case in cells:
+            try:
+                play(driver, servers, fault, shape, case, session=session)
+            except AssertionError as error:
+                wrong.append(f"{shape.turns} {case}: {error}")
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if not fault.stalls])
+@pytest.mark.parametrize(
+    ("fault", "shape"),
+    [
+        (name, shape)
+        for name, fault in FAULTS.items()
+        for shape in SHAPES
+        if applies(fault, SHAPES[shape]) and not fault.stalls
+    ],
+)
 def test_a_fault(driver: Driver, fault: str, shape: str) -> None:
-    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES], threads=4)
+    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES])
 
 
-@pytest.mark.parametrize("fault", ["stall before content", "stall after content"])
-def test_a_stall(driver: Driver, fault: str) -> None:
-    """All providers at once."""
-    play_all(driver, [(FAULTS[fault], shape, case) for shape in SHAPES.values() for case in CASES], threads=10)
-
-
-@pytest.mark.parametrize("shape", [name for name, shape in SHAPES.items() if shape.sites])
-@pytest.mark.parametrize("fault", OF_SESSIONS)
+@pytest.mark.parametrize("shape", SITES)
+@pytest.mark.parametrize("fault", [name for name in OF_SESSIONS if not FAULTS[name].stalls])
 def test_a_fault_of_the_session(driver: Driver, fault: str, shape: str) -> None:
     """The request for a session that a site wants first."""
-    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES], threads=4, session=True)
+    play_all(driver, [(FAULTS[fault], SHAPES[shape], case) for case in CASES], session=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "shapes", "session"),
+    [
+        ("stall before content", SHAPES, False),
+        ("stall after content", SHAPES, False),
+        ("stall before the head", SITES, True),
+    ],
+)
+def test_a_stall(driver: Driver, fault: str, shapes: Iterable[str], session: bool) -> None:
+    """All cases at once, and all providers: most of the time they wait."""
+    cells = [(FAULTS[fault], SHAPES[shape], case) for shape in shapes for case in CASES]
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        for done in [pool.submit(play_all, driver, [cell], session=session) for cell in cells]:
+            done.result()
 
 
 # --- Faults one after the other -------------------------------------------------------------------------
@@ -275,8 +315,9 @@ def test_a_fault_after_content_of_the_second_attempt(driver: Driver, surface: An
     """It ends the call like one of the first, and tells of that."""
     declared = SHAPES[shape]
     second = declared.turns[1]
-    with scene(FAULTS["500"], declared, lasts=False) as at:
-        at.servers[second].plan(_answer(FAULTS[fault], second in declared.sites, session=False))
+    ends = Expected("A" + second, 1, None, "")
+    with both() as servers, scene(servers, FAULTS["500"], declared, ends) as at:
+        at.servers[second].plan(answer_of(FAULTS[fault], second in declared.sites))
         provider = declared.make(at.places(declared))
         options = {"max_retries": SOON, "timeout": PATIENT}
         heard = heard_of(driver, provider, Case(surface, stream=True, lasts=False), **options)
@@ -292,7 +333,7 @@ def test_each_attempt_another_fault(driver: Driver, surface: Any, stream: bool) 
     """The errors stand in the order of the attempts, in the list, in the words and in the traceback."""
     names = ("reset before the head", "503", "truncation before content", "error before content", "empty reply")
     with ChatServer() as server:
-        server.plan(*[_answer(FAULTS[name], of_a_site=False, session=False) for name in names])
+        server.plan(*[answer_of(FAULTS[name]) for name in names])
         single = chat_class("Alpha", server.url)
         provider = RetryProvider([single], single_provider_retry=True, max_retries=len(names))
         error = heard_of(driver, provider, Case(surface, stream, lasts=True), max_retries=SOON).error
@@ -305,3 +346,48 @@ def test_each_attempt_another_fault(driver: Driver, surface: Any, stream: bool) 
         assert f"{number + 1}. {type(each).__name__}: {each}" in str(error)
     places = [shown.index(f"{type(each).__name__}: {each}") for each in error.errors]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("surface", ["create", "generator"])
+@pytest.mark.parametrize("ending", ["close", "reset"])
+@pytest.mark.parametrize("shape", ["class", "Opchatgpts", "RetryProvider of one"])
+def test_a_reply_that_ends_anywhere(driver: Driver, shape: str, ending: Any, surface: Any, stream: bool) -> None:
+    """Wherever that is: the text is whole, or the error says what there is of it and nothing is asked again."""
+    declared, whole = SHAPES[shape], "".join(TOKENS["A"])
+    outcomes: set[str] = set()
+    with both() as servers:
+        server = servers["A"]
+        provider = declared.make({"A": server.site_url if declared.sites else server.url, "B": "http://nowhere"})
+        arguments = {"max_retries": SOON, "timeout": PATIENT}
+        heard_of(driver, provider, Case(surface, stream, lasts=False), **arguments)
+        # Short steps, no divisor of anything: through the head, the events and the end.
+        for cut in range(1, 2000, 61):
+            before = len(server.requests)
+            server.plan(Answer(cut_after=cut, ending=ending))
+            heard = heard_of(driver, provider, Case(surface, stream, lasts=False), **arguments)
+            asked = len(server.requests) - before
+            if heard.error is None:
+                assert (heard.text, asked <= 2) == (whole, True), cut
+                outcomes.add(f"whole, asked {asked}")
+                continue
+            assert isinstance(heard.error, (TruncatedStreamError, ReadError)), cut
+            assert heard.error.partial is not None
+            assert heard.text == heard.error.partial.choices[0].message.content, cut
+            assert whole.startswith(heard.text)
+            assert (heard.text != "", asked) == (True, 1), cut
+            outcomes.add("broken off")
+    assert outcomes == {"whole, asked 1", "whole, asked 2"} | ({"broken off"} if stream else set())
+
+
+def test_who_was_not_asked_is_the_next() -> None:
+    """A turn that comes and is not taken, since no retry may be made, is no turn."""
+    first, second = chat_class("Alpha", "http://a"), chat_class("Beta", "http://b")
+    provider = RotatedProvider([first, second])
+    budget = RetryBudget(capacity=0, per_call=0, per_second=0)
+    plan = provider.plan(SOON, budget)
+    assert next(plan) == Send(first)
+    assert isinstance(plan.send(Outcome(ReadError("broken"))), GiveUp)
+    assert provider.last_provider is first
+    assert next(provider.plan(SOON, budget)) == Send(second)
+    assert provider.last_provider is second

@@ -203,7 +203,7 @@ def test_azure_without_a_model(server: ChatServer) -> None:
 
 
 def test_azure_at_a_whole_url(server: ChatServer) -> None:
-    azure = providers.AzureOpenai(api_key=KEY, api_base=server.site_url, api_endpoint=server.url + "/chat/completions")
+    azure = providers.AzureOpenai(api_key=KEY, api_endpoint=server.url + "/chat/completions")
     assert told(azure.create_generator(None, HI)) == "Hello"
     assert server.requests[0].target == "/v1/chat/completions?api-version=2024-10-21"
 

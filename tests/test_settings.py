@@ -9,7 +9,7 @@ import pytest
 from driving import HI, MODEL, Driver, free_port
 
 from deltawire import AsyncClient, Client, ConfigurationError, RetryPolicy, Timeout
-from deltawire.asking import ASK_OPTIONS, CALL_OPTIONS, EXTRAS
+from deltawire.asking import ALIASES, ASK_OPTIONS, CALL_OPTIONS, EXTRA_PARAMETERS, EXTRAS
 from deltawire.base import BaseClient
 from deltawire.parameters import CallOptions, ChatOptions, ChatParameters
 from deltawire.protocol import Endpoint, Proxy
@@ -178,7 +178,7 @@ def test_parameters_are_those_of_the_protocol() -> None:
 def test_every_parameter_is_taken(driver: Driver, server: ChatServer) -> None:
     known = {*CALL_OPTIONS, *EXTRAS, *ASK_OPTIONS}
     assert set(CallOptions.__annotations__) <= known
-    assert set(ChatOptions.__annotations__) - PARAMETERS == known
+    assert set(ChatOptions.__annotations__) - PARAMETERS == known | ALIASES.keys() | set(EXTRA_PARAMETERS) - PARAMETERS
     values: dict[str, Any] = dict.fromkeys(PARAMETERS, "x") | {"n": 1, "stream_options": {"include_usage": True}}
     driver.ask({"base_url": server.url}, **values)
     assert server.requests[0].json() == {"messages": HI, "model": MODEL, **values}

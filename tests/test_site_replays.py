@@ -19,7 +19,16 @@ from make_expected import SITE_EXPECTED, site_recordings, site_response
 from streaming import serving
 from test_recordings import exchanges
 
-from deltawire import APIStatusError, AsyncClient, Client, DeltawireError, Opchatgpts
+from deltawire import (
+    APIStatusError,
+    AsyncClient,
+    Client,
+    DeltawireError,
+    EmptyReplyError,
+    MalformedEventError,
+    Opchatgpts,
+    TruncatedStreamError,
+)
 from deltawire.protocol import Reply, StatusChunk
 from deltawire.protocol.pieces import FinishReason, UsageReport
 from deltawire.testing import Answer, ChatServer
@@ -240,3 +249,54 @@ def test_what_has_arrived_is_given_at_once_to_tasks(run: Run, name: str) -> None
 
     with serving(*scripts) as port:
         run(main, port)
+
+
+# --- Replies that were not recorded --------------------------------------------------------------------
+
+
+def event(**value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def end(**value: Any) -> bytes:
+    """The last event: JSON in a string."""
+    return event(type="end", data=json.dumps({"success": True, "reply": "", **value}))
+
+
+UNRECORDED: dict[str, tuple[list[bytes], str, type[DeltawireError] | None]] = {
+    "all of it in the end": ([end(reply="All of it")], "All of it", None),
+    "an end that repeats it": ([event(type="live", data=" a b "), end(reply="a b")], " a b ", None),
+    "an end of the last turn only": (
+        [event(type="live", data="one, "), event(type="live", data="two"), end(reply="two")],
+        "one, two",
+        None,
+    ),
+    "a failure in the end": ([end(success=False, message="Too many.")], "", APIStatusError),
+    "a failure after text": (
+        [event(type="live", data="a"), end(success=False, message="Too many.")],
+        "a",
+        APIStatusError,
+    ),
+    "nothing at all": ([end()], "", EmptyReplyError),
+    "a broken line": ([event(type="live", data="a"), b"data: {oops\n\n"], "a", MalformedEventError),
+    "a line without a type": ([event(type="live", data="a"), event(data="b")], "a", MalformedEventError),
+    "an unknown type": ([event(type="live", data="a"), event(type="new", data="b"), end()], "a", None),
+    "no end": ([event(type="live", data="a")], "a", TruncatedStreamError),
+}
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream;charset=UTF-8", "application/json; charset=UTF-8"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", UNRECORDED)
+def test_other_replies(driver: Driver, server: ChatServer, name: str, stream: bool, content_type: str) -> None:
+    events, text, error = UNRECORDED[name]
+    server.plan(Answer(events=events, content_type=content_type))
+    heard = driver.ask({"provider": Opchatgpts(url=server.site_url), "max_retries": 0}, stream=stream)
+    assert (type(heard.error) if heard.error else None) is error
+    assert heard.text == (text if stream or error is None else "")
+    if isinstance(heard.error, MalformedEventError):
+        # What clients of 2023 caught.
+        assert isinstance(heard.error, RuntimeError)
+        assert heard.error.line == events[-1].strip().decode()
+    elif isinstance(heard.error, APIStatusError):
+        assert "Too many." in str(heard.error)

@@ -59,6 +59,8 @@ class BaseProvider:
                 raise ConfigurationError(_unknown(type(self), name))
             setattr(self, name, value)
         own_lists(self)
+        # Programs ask any provider for it, and classes have one.
+        self.__name__ = name_of(self)
 
     def __repr__(self) -> str:
         # No attributes: one of them is the key.

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, Site, chat_id_of, fold_system, render_history, with_prompt
+from deltawire.protocol import (
+    ConfigurationError,
+    Site,
+    as_messages,
+    chat_id_of,
+    fold_system,
+    render_history,
+    with_prompt,
+)
 from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH
 
-from ..settings import USER_AGENT, name_of
+from ..settings import USER_AGENT, name_of, one_of
 from ..targets import Session, Store, Target
 from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 from .methods import built_in, either
@@ -64,7 +72,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     ssl: Any = None
     """How the site's certificate is checked; see `OpenaiTemplate.ssl`."""
 
-    _stores: dict[str, Store] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
+    _stores: dict[Any, Store] = {}  # noqa: RUF012 - of this class; each other one, and each instance, has its own
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -75,6 +83,10 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._stores = {}
+        if "base_url" in cls.__dict__:
+            # The other name of it, for instances too.
+            cls.url = one_of("url", cls.__dict__.get("url"), "base_url", cls.__dict__["base_url"])
+            delattr(cls, "base_url")
         if "url" in cls.__dict__ and "working" not in cls.__dict__:
             cls.working = True
 
@@ -105,12 +117,14 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             raise ConfigurationError(f"{name} is for chats: it has no list of models, and draws nothing")
         if ask.media:
             raise ConfigurationError(f"{name} takes texts only: leave out media")
+        if ask.api_endpoint:
+            raise ConfigurationError(f"{name} takes no api_endpoint: give the site's URL as base_url")
         url = ask.base_url or settings.given_url or self.url
         if not url:
             raise ConfigurationError(f"{name} has no url: give it that of a site")
-        site = self._site(url, settings)
-        store = self._stores.setdefault(url, Store())
-        store.nonce = store.nonce or self.nonce
+        site = self._site(url, ask, settings)
+        seen_as = _identity(self.headers, settings.default_headers, ask.extra_headers)
+        store = self._stores.setdefault((url, *seen_as), Store(self.nonce))
         params = dict(ask.params)
         stop = params.pop("stop", None)
         options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
@@ -142,7 +156,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         )
 
     @either
-    def _site(self, url: str, settings: Settings) -> Site:
+    def _site(self, url: str, ask: Ask, settings: Settings) -> Site:
+        # A browser that is to be looked like has a name of its own.
+        of_old = self.historical and not (ask.impersonate or settings.impersonate)
         return Site.at(
             url,
             path=self.path,
@@ -155,9 +171,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             history_with_last=self.history_with_last,
             historical=self.historical,
             nonce_from=self.nonce_from,
-            user_agent=None if self.historical else USER_AGENT,
+            user_agent=None if of_old else USER_AGENT,
             default_headers={**self.headers, **(settings.default_headers or {})},
-            default_query=settings.default_query,
+            default_query={**(settings.default_query or {}), **(ask.extra_query or {})},
         )
 
 
@@ -170,8 +186,15 @@ def _session(site: Site, store: Store, headers: Mapping[str, str | None] | None)
     return Session("page" if page else "session", lambda: fetch(extra_headers=headers), store)
 
 
+def _identity(*headers: Mapping[str, str | None] | None) -> list[tuple[str, str]]:
+    """Whom a site takes us for: a nonce of one user's is no other's."""
+    given = {name.lower(): value for each in headers if each for name, value in each.items()}
+    return [(name, value) for name in ("authorization", "cookie") if (value := given.get(name))]
+
+
 def _messages(provider: Any, ask: Ask) -> Any:
-    messages = ask.messages if ask.prompt is None else with_prompt(ask.messages, ask.prompt)
+    # Read once: each attempt says them again.
+    messages = as_messages(ask.messages) if ask.prompt is None else with_prompt(ask.messages, ask.prompt)
     if not provider.supports_system_message:
         messages = fold_system(messages)
     return messages if provider.supports_message_history else render_history(messages)

@@ -1,7 +1,7 @@
 """Servers that people run or rent, as declarations.
 
 What stands here is in their own documentation: where they live, the variable in which their users keep the key, and
-what they do otherwise than OpenAI. Keys are never sent to another server than their own: each has its variable.
+what they do otherwise than OpenAI. Each looks for its key in a variable of its own, never in another one's.
 """
 
 from __future__ import annotations

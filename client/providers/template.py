@@ -14,9 +14,9 @@ from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
 from deltawire.protocol.request import PARAMETERS
 
-from ..asking import EXTRA_PARAMETERS, call_of
+from ..asking import EXTRA_PARAMETERS
 from ..media import read_media
-from ..settings import UNSET, Settings, key_among, make, name_of
+from ..settings import Settings, key_among, name_of
 from ..targets import Ask, Target
 from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 from .methods import built_in, either
@@ -66,6 +66,9 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        if self.api_base != type(self).api_base and "api_endpoint" not in attributes:
+            # That of the class is another server's.
+            self.api_endpoint = None
         self._catalogues = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -156,15 +159,15 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 
         Raises `ConfigurationError` for what can't be sent, at once; the rest when it is iterated.
         """
-        from ..generating import AsyncPieces
+        from ..generating import pieces_of
 
         given = {
-            "proxy": UNSET if proxy is None else proxy, "timeout": timeout, "media": media, "api_key": api_key,
+            "proxy": proxy, "stream": stream, "timeout": timeout, "media": media, "api_key": api_key,
             "api_endpoint": api_endpoint, "api_base": api_base, "temperature": temperature, "max_tokens": max_tokens,
             "top_p": top_p, "stop": stop, "prompt": prompt, "headers": headers, "impersonate": impersonate,
             "extra_parameters": extra_parameters, "extra_data": extra_data,
         }  # fmt: skip
-        return AsyncPieces(call_of(make(provider=self), messages, model, stream, {**given, **kwargs}, native=True))
+        return pieces_of(self, model, messages, {**given, **kwargs})
 
     @either
     def target(self, ask: Ask, settings: Settings) -> Target:
@@ -219,14 +222,16 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
             "models_path": self.models_path,
             "images_path": self.images_path,
         }
-        if draws:
-            options["images_path"] = _path(self.images_path, model)
-        elif ask.kind == "chat" and (ask.api_endpoint or self.api_endpoint):
-            options["chat_url"] = ask.api_endpoint or self.api_endpoint
-        elif ask.kind == "chat":
-            options["chat_path"] = _path(self.chat_path, model)
         if self.api_version:
             options["default_query"] = {"api-version": self.api_version}
+        # A base URL that the caller or the client names is no other than the one to ask.
+        chat_url = ask.api_endpoint or (None if ask.base_url or settings.given_url else self.api_endpoint)
+        if draws:
+            options["images_path"] = _path(self.images_path, model)
+        elif ask.kind == "chat" and chat_url:
+            return settings.endpoint_at(chat_url, chat_url=chat_url, **options)
+        elif ask.kind == "chat":
+            options["chat_path"] = _path(self.chat_path, model)
         return settings.endpoint_at(self.base_of(ask, settings), **options)
 
 
@@ -262,7 +267,9 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
     if ask.prompt is not None:
         messages = with_prompt(messages, ask.prompt)
     if ask.media is not None:
-        messages = with_media(messages, read_media(ask.media))
+        if ask.parts is None:
+            ask.parts = read_media(ask.media)
+        messages = with_media(messages, ask.parts)
     if not provider.supports_system_message:
         messages = fold_system(messages)
     if not provider.supports_message_history:
