@@ -333,12 +333,13 @@ def test_who_draws(each: Each, server: ChatServer, other: ChatServer, name: str)
 
 def test_the_usual_model_for_images(server: ChatServer) -> None:
     """One for chats is none; where it is not known, the server chooses."""
-    for attributes, model in [
+    ways: list[tuple[dict[str, Any], str | None]] = [
         ({"default_model": "chat", "image_models": ["painter"]}, None),
         ({"default_model": "painter", "image_models": ["painter"]}, "painter"),
         ({"default_model": "painter"}, "painter"),
         ({}, None),
-    ]:
+    ]
+    for attributes, model in ways:
         with Client(provider=OpenaiTemplate(api_base=server.url, **attributes)) as client:
             client.images.generate("a cat")
         assert server.requests[-1].json().get("model") == model
