@@ -98,7 +98,13 @@ class Learning:
         if self.error is not None:
             raise self.error
         assert self._found is not None
-        return list(getattr(self._found if which == "names" else self.provider, which, ()))
+        found = getattr(self._found, which)
+        # Not as the provider has it: another thread may have learnt of another server meanwhile.
+        return (
+            found
+            if which == "names"
+            else list(dict.fromkeys([*declared_in(getattr(self.provider, which, [])), *found]))
+        )
 
 
 class Names:

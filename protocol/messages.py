@@ -72,6 +72,11 @@ def last_user_text(messages: Any) -> str:
     return text
 
 
+def plain_messages(messages: Any) -> list[dict[str, Any]]:
+    """The messages as new dicts, whatever they were."""
+    return _plains(as_messages(messages))
+
+
 def as_texts(messages: Any) -> list[dict[str, str]]:
     """The role and the text of each message, for servers that read nothing else; text parts are joined by line breaks.
 
@@ -84,11 +89,6 @@ def as_texts(messages: Any) -> list[dict[str, str]]:
             raise ConfigurationError(f"a message holds a part of type {kind!r}: the server takes texts only")
         texts.append({"role": message["role"], "content": _text(message)})
     return texts
-
-
-def plain_messages(messages: Any) -> list[dict[str, Any]]:
-    """The messages as new dicts, whatever they were."""
-    return _plains(as_messages(messages))
 
 
 def _plains(messages: Iterable[Any]) -> list[dict[str, Any]]:

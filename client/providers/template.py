@@ -18,7 +18,7 @@ from ..asking import EXTRA_PARAMETERS
 from ..media import read_media
 from ..settings import Settings, key_among, name_of
 from ..targets import Ask, Target
-from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
+from .base import AsyncGeneratorProvider, Learnt, ProviderModelMixin, RaiseErrorMixin, declared_in
 from .methods import built_in, either
 
 if TYPE_CHECKING:
@@ -174,15 +174,16 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         """What a call of the client becomes for this provider. Raises `ConfigurationError`."""
         name = name_of(self)
         model = self.get_model(ask.model) if ask.model or ask.kind != "images" else _usual_image_model(self)
-        draws = ask.kind == "images" or (ask.kind == "chat" and model in self.image_models)
+        key = key_among(name, ask.api_key, settings.given_key, self.api_key, settings.variable(self.api_key_env))
+        draws = ask.kind == "images" or (ask.kind == "chat" and self._draws(model, ask, settings, key))
         endpoint = self._endpoint(ask, settings, model, draws)
         asked = _image_request(ask, model) if draws else _chat_request(self, ask, model)
         stream = bool(ask.stream) and self.supports_stream and not draws
 
         def build(key: str | None) -> HTTPRequest:
-            shown = {name: value for name, value in (ask.extra_headers or {}).items() if value is not None}
+            given = {**(settings.default_headers or {}), **(ask.extra_headers or {})}
             # "": there is none, whatever is declared.
-            headers = self.get_headers(stream, api_key=key or "", headers=shown)
+            headers = self.get_headers(stream, api_key=key or "", headers=given)
             if asked is None:
                 request = endpoint.models(api_key=key, headers=headers, extra_headers=ask.extra_headers)
             elif isinstance(asked, ImageRequest):
@@ -195,11 +196,21 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
             name,
             "models" if asked is None else "images" if draws else "openai",
             build,
-            key=key_among(name, ask.api_key, settings.given_key, self.api_key, settings.variable(self.api_key_env)),
+            key=key,
             key_name=self.api_key_env or "the provider's api_key",
             verify=self.ssl,
             working=self.working,
         )
+
+    @either
+    def _draws(self, model: str | None, ask: Ask, settings: Settings, key: Any) -> bool:
+        if model in declared_in(self.image_models):
+            return True
+        # What a server has said of its models holds for it alone.
+        if not isinstance(self.image_models, Learnt) or model not in self.image_models:
+            return False
+        known = self._catalogues.get((self.base_of(ask, settings), key))
+        return known is not None and model in known.image_models
 
     @either
     def base_of(self, ask: Ask, settings: Settings) -> str:
