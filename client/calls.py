@@ -136,7 +136,8 @@ class Attempt:
                 store = self._session.store
                 store.nonce, store.session_id = event.nonce, event.session_id
             elif isinstance(event, ImagesResponse) and self._call.ask.kind == "chat":
-                self.events[position] = _images_chunk(event, self._call.prompt)
+                # (Nothing but the verdict comes after it.)
+                self.events[position : position + 1] = _images_chunks(event, self._call.prompt)
                 self._call.draws = True
         self.over()
 
@@ -293,10 +294,11 @@ class Call:
         )
 
 
-def _images_chunk(images: ImagesResponse, prompt: str) -> ChatCompletionChunk:
-    """Images as a chat's answer: the text shows them, the vendor field holds them."""
-    choice = ChunkChoice(delta=Delta(role="assistant", content=markdown(images, prompt)), finish_reason="stop")
-    return with_extra(ChatCompletionChunk(choices=[choice], created=images.created), {IMAGES: images})
+def _images_chunks(images: ImagesResponse, prompt: str) -> list[ChatCompletionChunk]:
+    """Images as a chat's answer: the text shows them, the vendor field holds them; then the finish reason."""
+    shown = ChunkChoice(delta=Delta(role="assistant", content=markdown(images, prompt)))
+    answer = with_extra(ChatCompletionChunk(choices=[shown], created=images.created), {IMAGES: images})
+    return [answer, ChatCompletionChunk(choices=[ChunkChoice(finish_reason="stop")], created=images.created)]
 
 
 def http_attempt(call: Call, target: Target, key: str | None, url: str | None) -> Attempt:

@@ -102,7 +102,8 @@ class _Pieces:
 
     def _take(self, chunk: ChatCompletionChunk) -> None:
         if self._call.draws:
-            self._ready.append(ImageResponse(chunk.model_extra[IMAGES], self._call.prompt))
+            images = chunk.model_extra.get(IMAGES)
+            self._ready += [] if images is None else [ImageResponse(images, self._call.prompt)]
         else:
             self._ready += self._machine.receive(chunk)
 
