@@ -25,6 +25,7 @@ from deltawire import (
     RateLimitError,
     RetryProvider,
     RetryProviderError,
+    Timeout,
     UsageError,
 )
 from deltawire.protocol import ChunkChoice, Delta, Function, ToolCall
@@ -234,6 +235,17 @@ def test_no_arguments(driver: Driver) -> None:
     provider = Own("a")
     driver.stream({"provider": provider})
     assert provider.given == [{"model": "local-model", "messages": HI, "stream": True, "timeout": 600}]
+
+
+@pytest.mark.parametrize(
+    ("client", "call", "seconds"),
+    [(None, None, 600), (7, None, 7), (7, 3, 3), (Timeout(first_content=5, idle=1), None, 5), (7, Timeout(), 600)],
+)
+def test_timeouts(client: Any, call: Any, seconds: float) -> None:
+    provider = Own("a")
+    with Client(provider=provider, timeout=client) as made:
+        made.chat.completions.create(HI, "m", timeout=call)
+    assert provider.given[0]["timeout"] == seconds
 
 
 @pytest.mark.parametrize(
