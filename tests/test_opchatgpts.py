@@ -33,6 +33,7 @@ from deltawire.protocol import (
     APIStatusError,
     ConfigurationError,
     Context,
+    Delta,
     EmptyReplyError,
     LimitExceededError,
     Limits,
@@ -150,7 +151,8 @@ def test_status_lines_are_no_answer(subtype: object) -> None:
     statuses = [chunk for chunk in chunks(events) if isinstance(chunk, StatusChunk)]
     assert len(statuses) == 3
     for chunk in statuses:
-        assert chunk.choices == []
+        (choice,) = chunk.choices
+        assert (choice.index, choice.delta, choice.finish_reason) == (0, Delta(), None)
         assert chunk.model_extra == line
         assert chunk.to_dict()["metadata"] == {"status": "completed"}
         assert type(pickle.loads(pickle.dumps(chunk))) is StatusChunk
@@ -158,6 +160,11 @@ def test_status_lines_are_no_answer(subtype: object) -> None:
     assert completion.choices[0].message.content == "ab"
     assert completion.choices[0].message.reasoning_content is None
     assert "subtype" not in completion.model_extra
+
+
+def test_the_loop_that_knows_no_status_lines() -> None:
+    events = ops(live("Thinking...", subtype="thinking"), live("a"), live("b"), end("ab"))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks(events)) == "ab"
 
 
 def test_status_lines_are_no_content_and_no_answer_cut_short() -> None:
