@@ -230,10 +230,28 @@ def test_success_that_says_nothing_is_empty(value: dict[str, Any]) -> None:
         assert chunks(events) == []
 
 
-@pytest.mark.parametrize("data", [None, "bye", "[1]", "5", 5, [], {}, "", "{", "\ud800"])
+@pytest.mark.parametrize("data", [None, "", {}, "{}", "bye", " ", "\ud800"])
 def test_an_end_that_says_nothing(data: object) -> None:
     assert text(ops(live("a"), {"type": "end", "data": data})) == "a"
     assert isinstance(failure(ops({"type": "end", "data": data})), EmptyReplyError)
+
+
+BROKEN_ENDS = ["[1]", "[", "5", 5, 0, False, [], "{", '{"success":false,"message":"boom"', ' {"reply": "Hello wor']
+
+
+@pytest.mark.parametrize("data", BROKEN_ENDS)
+@pytest.mark.parametrize("said", ["", "Hel"])
+def test_an_end_that_is_broken_is_no_success(data: object, said: str) -> None:
+    body = sse(*([live(said)] if said else []), {"type": "end", "data": data})
+    whole = read(body, dialect="opchatgpts")
+    error = failure(whole)
+    assert isinstance(error, MalformedEventError)
+    assert error.line.startswith('data: {"type": "end"')
+    assert "ends the reply with what is no JSON object" in str(error)
+    assert text(whole) == said
+    partial = error.partial
+    assert (partial.choices[0].message.content if partial else "") == said
+    same(each_byte(body), whole, dialect="opchatgpts")
 
 
 def test_the_end_may_say_that_it_failed() -> None:
