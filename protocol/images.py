@@ -17,7 +17,7 @@ from .errors import ConfigurationError, UnexpectedReplyError
 from .lenient import build_with_extra
 from .media import decode_base64, encode_base64, media_type
 from .objects import Object, keep_whole_payload
-from .request import check_parameters
+from .request import check_parameters, shown_request
 from .status import ErrorObject, error_object
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(self.prompt, str):
             raise ConfigurationError(f"prompt must be a str, not {type(self.prompt).__name__}")
         check_parameters(self.params, IMAGE_PARAMETERS, ("prompt", "model"))
+
+    def __repr__(self) -> str:
+        return shown_request(self)
 
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
