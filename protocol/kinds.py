@@ -101,11 +101,15 @@ KINDS = {
 }
 
 
-def kind_of(dialect: str) -> Kind:
-    """The kind of this name; `ConfigurationError` when there is none."""
+def kind_of(dialect: str, *, chat: bool = False) -> Kind:
+    """The kind of this name; `ConfigurationError` when there is none, or with ``chat`` when it is no chat's."""
     kind = KINDS.get(dialect) if isinstance(dialect, str) else None
-    if kind is None:
-        names = [repr(name) for name in KINDS]
+    if kind is None or (chat and kind.events is None):
+        names = [repr(name) for name, each in KINDS.items() if each.events is not None or not chat]
+        if kind is not None:
+            raise ConfigurationError(
+                f"dialect {dialect!r} is no chat's, and has no chunks: use {' or '.join(names)}, or Reply for this one"
+            )
         raise ConfigurationError(f"unknown dialect {dialect!r}: use {', '.join(names[:-1])} or {names[-1]}")
     return kind
 
