@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deltawire.protocol import ChatCompletionChunk, Reply, StreamFailed, UsageError
+from deltawire.protocol.kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
@@ -19,9 +20,13 @@ def parse_stream(
 
     Give it ``response.iter_bytes()`` of httpx, ``response.iter_content(None)`` of requests,
     ``response.stream()`` of urllib3: bytes as they came, not lines. Raises what the reply fails with, after
-    the chunks that came before: `TruncatedStreamError` and the other errors of `APIError`.
+    the chunks that came before: `TruncatedStreamError` and the other errors of `APIError`. ``dialect``: "openai" or
+    "opchatgpts"; `ConfigurationError` for any other.
     """
-    reply = _started(dialect, limits)
+    return _chunks(chunks, _started(dialect, limits))
+
+
+def _chunks(chunks: Iterable[bytes], reply: Reply) -> Iterator[ChatCompletionChunk]:
     for data in chunks:
         yield from _good(reply.receive(_bytes(data)))
         if reply.done:
@@ -64,6 +69,7 @@ class AsyncParser:
 
 
 def _started(dialect: str, limits: Limits | None) -> Reply:
+    kind_of(dialect, chat=True)
     reply = Reply(dialect, limits=limits)
     reply.start(200, [])
     return reply

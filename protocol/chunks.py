@@ -189,9 +189,12 @@ class ChatCompletionChunk(_Answer):
 class StatusChunk(ChatCompletionChunk):
     """A line of a site's event log (the Opchatgpts protocol), between the chunks of the answer and no part of it.
 
-    It has no choices. What the line says are vendor fields: ``subtype`` ("status", "thinking", "tool_call"...),
-    ``data`` (its text), ``metadata``, ``visibility``, ``timestamp``.
+    What the line says are vendor fields: ``subtype`` ("status", "thinking", "tool_call"...), ``data`` (its text),
+    ``metadata``, ``visibility``, ``timestamp``. Its one choice says nothing: whoever prints
+    ``chunk.choices[0].delta.content or ""`` need not know of it.
     """
+
+    choices: list[ChunkChoice] = msgspec.field(default_factory=lambda: [ChunkChoice()])
 
 
 class ChatCompletion(_Answer):

@@ -11,7 +11,7 @@ import msgspec
 
 from .errors import ConfigurationError, MissingAuthError
 from .request import HTTPRequest, field, first_fields, merge_fields
-from .urls import join_url, parse_url
+from .urls import join_url, parse_url, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,8 +96,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def __repr__(self) -> str:
-        # The fields may hold a key.
-        return f"Endpoint({self.chat_url!r})"
+        # The fields may hold a key, and so may the query.
+        return f"Endpoint({shown_url(self.chat_url)!r})"
 
     def chat(
         self, chat: ChatRequest, *, api_key: str | None = None, headers: Mapping[str, str | None] | None = None

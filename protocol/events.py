@@ -33,6 +33,9 @@ class SessionStarted(msgspec.Struct, frozen=True):
     nonce: str
     """What each request must carry (`Site.submit`); it lives 12 to 24 hours."""
 
+    def __repr__(self) -> str:
+        return f"SessionStarted(session_id={self.session_id!r}, nonce='***')"
+
 
 Event = ChatCompletionChunk | ModelList | ImagesResponse | SessionStarted | StreamEnded | StreamFailed
 """What the verbs of `Reply` return lists of. (`ModelList` comes only with ``dialect="models"``, `ImagesResponse` with

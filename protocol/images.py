@@ -6,17 +6,19 @@ OpenAI's API reference, "Create image" and "The image generation response"; and 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from ._json import NOT_TYPED, loads
+from .dialects.signals import EMPTY
 from .encoding import check, encode_body
 from .errors import ConfigurationError, UnexpectedReplyError
 from .lenient import build_with_extra
 from .media import decode_base64, encode_base64, media_type
 from .objects import Object, keep_whole_payload
-from .request import check_parameters
+from .request import check_parameters, shown_request
+from .status import ErrorObject, error_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,6 +49,9 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(self.prompt, str):
             raise ConfigurationError(f"prompt must be a str, not {type(self.prompt).__name__}")
         check_parameters(self.params, IMAGE_PARAMETERS, ("prompt", "model"))
+
+    def __repr__(self) -> str:
+        return shown_request(self)
 
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
@@ -121,11 +126,13 @@ class ImagesResponse(Object):
 _decode_images = msgspec.json.Decoder(ImagesResponse).decode
 
 
-def read_images(body: bytes) -> ImagesResponse | None:
+def read_images(body: bytes) -> ImagesResponse | ErrorObject | Literal["empty"] | None:
     """The reply to a request for images: ``{"data": [...]}``, ``{"images": [...]}``, a bare list, or one image.
 
-    An image is ``{"url": ...}``, ``{"b64_json": ...}``, or a URL or base64 alone. None when the document is JSON
-    and none of these; ``ValueError`` when it is no JSON.
+    An image is ``{"url": ...}``, ``{"b64_json": ...}``, or a URL or base64 alone. Errors may stand in the place of
+    images: the first one when there is no image at all; else they are kept, as the vendor field ``errors``. That it is
+    empty, when there is nothing in the list. None when the document is JSON and none of these; ``ValueError`` when it
+    is no JSON.
     """
     try:
         images = _decode_images(body)
@@ -142,11 +149,20 @@ def read_images(body: bytes) -> ImagesResponse | None:
             value = value[name]
     items = value if isinstance(value, list) else [value]
     found = [image for image in map(_image, items) if image is not None]
-    if items and not found:
-        return None
+    if not found:
+        return next(filter(None, map(_error, items)), None) if items else EMPTY
+    if failed := [item for item in items if _error(item) is not None]:
+        rest = {"errors": failed, **rest}
     images = build_with_extra(ImagesResponse, rest)
     images.data = found
     return images
+
+
+def _error(item: Any) -> ErrorObject | None:
+    """The error that stands in the place of an image."""
+    if not isinstance(item, dict) or _image(item) is not None:
+        return None
+    return error_object(item, flat="message" in item)
 
 
 def _is_one(image: Image) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from .chunks import ChatCompletion, ModelList
 from .dialects import opchatgpts, openai
+from .dialects.signals import EMPTY
 from .errors import ConfigurationError
 from .events import SessionStarted
 from .images import ImagesResponse, read_images
@@ -55,6 +56,11 @@ class Kind(msgspec.Struct, frozen=True):
     """The same where the server knows no stop words: they are cut out here."""
     other: str = "the reply is JSON, but holds nothing that was asked for"
     """What is said of a document that is something else."""
+    empty: str = (
+        "the site says that all went well, and hides why its model said nothing (it failed, or the chat is too long "
+        "for it); try again, or send less"
+    )
+    """What is said of a reply that is empty."""
     is_page: bool = False
     """Whether its document is a page, and no JSON."""
 
@@ -70,12 +76,14 @@ class Kind(msgspec.Struct, frozen=True):
         return f"the reply is {'no JSON' if self.events is None else 'neither JSON nor an event stream'}"
 
 
-def _or_error(read: Callable[[bytes], _T | None]) -> Callable[[bytes], _T | ErrorObject | None]:
+def _or_error(
+    read: Callable[[bytes], _T | ErrorObject | Literal["empty"] | None],
+) -> Callable[[bytes], _T | ErrorObject | Literal["empty"] | None]:
     """The reader of a document in which, with status 200, an error may stand instead."""
 
-    def read_or_error(body: bytes) -> _T | ErrorObject | None:
+    def read_or_error(body: bytes) -> _T | ErrorObject | Literal["empty"] | None:
         whole = read(body)
-        found = openai.error_in_document(body) if whole is None or b'"error"' in body else None
+        found = openai.error_in_document(body) if whole in (None, EMPTY) or b'"error"' in body else None
         return whole if found is None else found
 
     return read_or_error
@@ -85,7 +93,7 @@ KINDS = {
     "openai": Kind(_or_error(openai.read_completion), openai.OpenAIEvents),
     "opchatgpts": Kind(opchatgpts.read_document, opchatgpts.OpchatgptsEvents, opchatgpts.OpchatgptsEvents),
     "models": Kind(_or_error(openai.read_models)),
-    "images": Kind(_or_error(read_images)),
+    "images": Kind(_or_error(read_images), empty="it holds no image; try again, or ask in other words"),
     "session": Kind(opchatgpts.read_session),
     "page": Kind(
         opchatgpts.read_page, other="the page holds no nonce (restNonce in a data-system attribute)", is_page=True
@@ -93,11 +101,15 @@ KINDS = {
 }
 
 
-def kind_of(dialect: str) -> Kind:
-    """The kind of this name; `ConfigurationError` when there is none."""
+def kind_of(dialect: str, *, chat: bool = False) -> Kind:
+    """The kind of this name; `ConfigurationError` when there is none, or with ``chat`` when it is no chat's."""
     kind = KINDS.get(dialect) if isinstance(dialect, str) else None
-    if kind is None:
-        names = [repr(name) for name in KINDS]
+    if kind is None or (chat and kind.events is None):
+        names = [repr(name) for name, each in KINDS.items() if each.events is not None or not chat]
+        if kind is not None:
+            raise ConfigurationError(
+                f"dialect {dialect!r} is no chat's, and has no chunks: use {' or '.join(names)}, or Reply for this one"
+            )
         raise ConfigurationError(f"unknown dialect {dialect!r}: use {', '.join(names[:-1])} or {names[-1]}")
     return kind
 

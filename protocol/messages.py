@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # OpenAI renamed "system" to "developer" for its reasoning models; they mean the same.
 _SYSTEM = frozenset({"system", "developer"})
 
+# "function" is the older one.
+_TOOLS = frozenset({"tool", "function"})
+
 
 def as_messages(messages: Any) -> list[Any]:
     """Messages as a list: a text becomes the user's, a list is given back itself, any other iterable is read.
@@ -80,10 +83,15 @@ def plain_messages(messages: Any) -> list[dict[str, Any]]:
 def as_texts(messages: Any) -> list[dict[str, str]]:
     """The role and the text of each message, for servers that read nothing else; text parts are joined by line breaks.
 
-    Raises `ConfigurationError` for media.
+    Raises `ConfigurationError` for media, and for what tools are called with and say: such servers would never know.
     """
     texts = []
     for message in _plains(as_messages(messages)):
+        if message["role"] in _TOOLS or message.get("tool_calls") or message.get("function_call"):
+            raise ConfigurationError(
+                "the messages hold tool calls, or what a tool said: the server takes texts only; leave them out, or "
+                "make one text of all messages (render_history, or supports_message_history = False of the provider)"
+            )
         if media := _media(message):
             kind = media[0].get("type")
             raise ConfigurationError(f"a message holds a part of type {kind!r}: the server takes texts only")

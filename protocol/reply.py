@@ -256,7 +256,7 @@ class Reply:
         if isinstance(signal, ErrorObject):
             return self._fail(stream_error(signal, self.headers, self.context))
         if signal == EMPTY:
-            return self._fail(verdicts.empty(self._where()))
+            return self._fail(verdicts.empty(self._kind.empty, self._where()))
         return self._ended()
 
     def _sniff(self, data: bytes) -> list[Event]:

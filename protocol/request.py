@@ -14,7 +14,7 @@ import msgspec
 from .encoding import encode_body
 from .errors import ConfigurationError
 from .messages import as_messages
-from .urls import URL, parse_url
+from .urls import URL, parse_url, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +33,9 @@ PARAMETERS = frozenset({
 _BEFORE_STREAM = ("temperature", "max_tokens", "top_p", "stop")
 
 # Never shown, whoever prints a request.
-_SECRET_FIELDS = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie"})
+_SECRET_FIELDS = frozenset(
+    {b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie", b"x-wp-nonce"}
+)
 
 # These say where a body ends: set by the builder, who knows the body, and by nobody else.
 _FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
@@ -80,7 +82,7 @@ class HTTPRequest(msgspec.Struct, frozen=True):
         secret = _SECRET_FIELDS | self.hidden
         shown = [(name, b"***" if name in secret else value) for name, value in self.headers]
         more = f", impersonate={self.impersonate!r}" if self.impersonate else ""
-        return f"HTTPRequest({self.method!r}, {self.url!r}, {shown!r}, {len(self.body)} bytes{more})"
+        return f"HTTPRequest({self.method!r}, {shown_url(self.url)!r}, {shown!r}, {len(self.body)} bytes{more})"
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_parameters(self.params, PARAMETERS, ("messages", "model", "stream"))
 
+    def __repr__(self) -> str:
+        return shown_request(self)
+
     def encode(self) -> bytes:
         """The body, as JSON. Raises `ConfigurationError` for what JSON can't say."""
         body: dict[str, Any] = {"messages": as_messages(self.messages)}
@@ -114,6 +119,17 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
             first = {name: params[name] for name in _BEFORE_STREAM if name in params}
             params = {**first, "stream": self.stream, **params}
         return encode_body(body, params, self.extra_body)
+
+
+def shown_request(asked: msgspec.Struct) -> str:
+    """The repr of what a caller asks, without the values of header fields and queries: they may be keys."""
+    fields = []
+    for name in asked.__struct_fields__:
+        value = getattr(asked, name)
+        if name in ("extra_headers", "extra_query") and value is not None:
+            value = dict.fromkeys(value, "***")
+        fields.append(f"{name}={value!r}")
+    return f"{type(asked).__name__}({', '.join(fields)})"
 
 
 def check_parameters(params: Mapping[str, Any], known: frozenset[str], fields: tuple[str, ...]) -> None:

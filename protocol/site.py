@@ -19,7 +19,7 @@ import msgspec
 
 from .encoding import encode_body
 from .errors import ConfigurationError
-from .messages import as_messages, as_texts, last_user
+from .messages import as_messages, as_texts
 from .request import HTTPRequest, field, first_fields, merge_fields
 from .urls import join_url, parse_url
 
@@ -34,6 +34,12 @@ _HISTORICAL_USER_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 Safari/537.36"
 )
 _HISTORICAL_LANGUAGES = b"de,en-US;q=0.7,en;q=0.3"
+
+_BLANK = "the site takes no blank message: the last message of the user must hold text (or give newMessage)"
+_NOT_LAST = (
+    "the site takes the user's message after all others: end the messages with it (or give newMessage), or make one "
+    "text of them all (render_history, or supports_message_history = False of the provider)"
+)
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -133,7 +139,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     ) -> HTTPRequest:
         """The request for an answer; its reply is a ``Reply("opchatgpts")``.
 
-        ``messages`` as in `ChatRequest`: texts only, and the last one of the user is the new message. ``chat_id``:
+        ``messages`` as in `ChatRequest`: texts only, and the last one, the user's, is the new message; with
+        ``newMessage`` or ``shortcutId`` among the ``options`` it may be another's. ``chat_id``:
         ten characters of a-z and 0-9 (`chat_id_of`), the same for one conversation. ``session_id``: of
         `SessionStarted`. ``options`` go into the body as they are, and win: settings of the bot such as
         ``{"maxTokens": 4}``. Raises `ConfigurationError` for what can't be sent.
@@ -142,15 +149,13 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         listed = as_messages(messages)
         texts = as_texts(listed)
         # Of old the new message was the last one, whoever had said it.
-        at = len(texts) - 1 if self.historical and texts else last_user(texts)
-        new = "" if at is None else texts[at]["content"]
+        ends_new = bool(texts) and (self.historical or texts[-1]["role"] == "user")
+        new = texts[-1]["content"] if ends_new else ""
         if not new.strip() and not {"newMessage", "shortcutId"} & options.keys():
-            raise ConfigurationError(
-                "the site takes no blank message: the last message of the user must hold text (or give newMessage)"
-            )
+            raise ConfigurationError(_BLANK if ends_new or not texts else _NOT_LAST)
         history = list(listed if self.historical else texts)
-        if at is not None and not self.history_with_last:
-            del history[at]
+        if ends_new and not self.history_with_last:
+            del history[-1]
         body = self._body(history, new, stream, chat_id, session_id or self.session)
         accept = b"*/*" if self.historical else b"text/event-stream" if stream else b"application/json"
         own = [(b"accept", accept), (b"content-type", b"application/json")]

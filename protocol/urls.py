@@ -147,6 +147,13 @@ def join_url(base: str, path: str, query: Mapping[str, object] | None = None, na
     return str(URL(url.scheme, url.host, url.port, target))
 
 
+def shown_url(url: str) -> str:
+    """The URL, fit to be shown: without the values in its query, any of which may be a key."""
+    base, mark, query = url.partition("?")
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return base + mark + "&".join(f"{name}=***" if equals else "***" for name, equals, _ in pairs) if mark else url
+
+
 def same_origin_target(url: str, location: str) -> str | None:
     """Where a ``Location`` leads, if that is the same origin; else None (RFC 9110 section 10.2.2)."""
     from urllib.parse import urljoin

@@ -48,12 +48,9 @@ def unexpected(what: str, context: Context, where: str, body: bytes) -> Unexpect
     )
 
 
-def empty(where: str) -> EmptyReplyError:
+def empty(why: str, where: str) -> EmptyReplyError:
     """A reply that ended in good order, and said nothing."""
-    return EmptyReplyError(
-        f"the reply is empty{where}: the site says that all went well, and hides why its model said nothing (it "
-        "failed, or the chat is too long for it); try again, or send less"
-    )
+    return EmptyReplyError(f"the reply is empty{where}: {why}")
 
 
 def too_large(what: str, where: str, name: str, limit: int) -> LimitExceededError:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from feeding import QUICK
+from feeding import JSON, QUICK, each_byte, failure, read, same
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deltawire.protocol import (
+    APIStatusError,
+    BadRequestError,
     ConfigurationError,
+    EmptyReplyError,
     Image,
     ImageRequest,
     ImagesResponse,
+    StreamEnded,
     UnexpectedReplyError,
     markdown,
     read_images,
 )
 from deltawire.protocol.images import IMAGE_PARAMETERS
+
+if TYPE_CHECKING:
+    from deltawire.protocol import Event
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
@@ -40,7 +47,7 @@ def body_of(prompt: str = "a cat", **more: Any) -> dict[str, Any]:
 
 def response(value: object) -> ImagesResponse:
     images = read_images(json.dumps(value).encode())
-    assert images is not None
+    assert isinstance(images, ImagesResponse)
     return images
 
 
@@ -158,15 +165,54 @@ def test_base64_alone(data: bytes) -> None:
     ] * 2
 
 
-@pytest.mark.parametrize("value", [{"data": []}, [], {"images": []}])
+def events(value: object) -> list[Event]:
+    """The events of the machine, the same however the bytes are split."""
+    body = json.dumps(value).encode()
+    whole = read(body, headers=JSON, dialect="images")
+    same(each_byte(body), whole, headers=JSON, dialect="images")
+    return whole
+
+
+@pytest.mark.parametrize("value", [{"data": []}, [], {"images": []}, {"created": 5, "data": []}])
 def test_no_images(value: Any) -> None:
-    assert response(value).data == []
+    assert read_images(json.dumps(value).encode()) == "empty"
+    error = failure(events(value))
+    assert isinstance(error, EmptyReplyError)
+    assert "it holds no image; try again" in str(error)
+
+
+def test_an_empty_list_beside_an_error() -> None:
+    for value in ({"data": [], "error": {"message": "no quota", "code": 429}}, {"data": [], "message": "no quota"}):
+        error = failure(events(value))
+        assert isinstance(error, APIStatusError)
+        assert "no quota" in str(error)
+
+
+REFUSED = {"error": {"message": "not safe", "type": "invalid_request_error", "code": "content_policy_violation"}}
+
+
+@pytest.mark.parametrize("value", [[REFUSED], {"data": [REFUSED]}, {"data": [None, {"url": None}, REFUSED, {"error": 1}]}])
+def test_errors_in_the_place_of_all_images(value: Any) -> None:
+    error = failure(events(value))
+    assert isinstance(error, BadRequestError)
+    assert "not safe" in str(error)
+    assert error.code == "content_policy_violation"
+
+
+@pytest.mark.parametrize("item", [{"error": "not safe"}, {"message": "not safe", "code": 5}, REFUSED])
+def test_errors_in_the_place_of_some_images(item: dict[str, Any]) -> None:
+    images, last = events({"data": [{"url": URL}, item, {"url": URL}], "created": 5})
+    assert isinstance(images, ImagesResponse)
+    assert isinstance(last, StreamEnded)
+    assert [image.url for image in images] == [URL, URL]
+    assert images.model_extra == {"errors": [item]}
+    assert images.created == 5
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        {}, None, 5, "nonsense", {"error": {"message": "no"}}, {"data": 5}, {"data": None}, [5], [{"error": "no"}],
+        {}, None, 5, "nonsense", {"data": 5}, {"data": None}, [5], {"error": None},
         {"data": [{"url": None, "b64_json": None}]}, {"data": ["nonsense"]}, {"data": [[URL]]}, {"url": ""}, ["AAAA"],
     ],
 )  # fmt: skip
@@ -182,7 +228,7 @@ def test_what_is_no_json(body: bytes) -> None:
 
 def test_what_msgspec_refuses() -> None:
     images = read_images(b'{"data": [{"url": "https://s/\\ud83d\xff", "score": NaN}], "created": 1.0}')
-    assert images is not None
+    assert isinstance(images, ImagesResponse)
     assert images.data[0].url == "https://s/\ufffd\ufffd"
     assert images.created == 1
 
@@ -193,14 +239,16 @@ def test_what_msgspec_refuses() -> None:
         st.none() | st.text(max_size=3) | st.integers(),
         lambda inner: (
             st.lists(inner)
-            | st.dictionaries(st.sampled_from(["data", "images", "url", "b64_json", "created", "usage", "x"]), inner)
+            | st.dictionaries(st.sampled_from(["data", "images", "url", "b64_json", "error", "usage", "x"]), inner)
         ),
         max_leaves=8,
     )
 )
 def test_any_json_is_read(value: Any) -> None:
     images = read_images(json.dumps(value).encode())
-    assert images is None or all(image.url or image.b64_json for image in images)
+    if isinstance(images, ImagesResponse):
+        assert images.data
+        assert all(image.url or image.b64_json for image in images)
 
 
 def test_every_cut_of_a_reply_is_no_json() -> None:

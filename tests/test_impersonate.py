@@ -346,6 +346,16 @@ def test_the_request_keeps_its_browser() -> None:
     assert "impersonate" not in repr(HTTPRequest("GET", "http://x/", ()))
 
 
+def test_a_prepared_request_shows_no_secret() -> None:
+    from deltawire.transports._curl_request import Setup, prepared
+
+    sent = HTTPRequest("POST", "http://x/?key=" + KEY, ((b"authorization", KEY.encode()),), b"{}")
+    ready = prepared(sent, Proxy.parse(f"socks5://me:{KEY}@p"), "chrome", Setup.of(True, None, None))
+    for words in (repr(ready), str(ready)):
+        assert KEY not in words
+        assert "http://x/?key=***" in words
+
+
 def test_without_curl_cffi() -> None:
     code = """
 import sys

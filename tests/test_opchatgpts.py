@@ -33,6 +33,7 @@ from deltawire.protocol import (
     APIStatusError,
     ConfigurationError,
     Context,
+    Delta,
     EmptyReplyError,
     LimitExceededError,
     Limits,
@@ -150,7 +151,8 @@ def test_status_lines_are_no_answer(subtype: object) -> None:
     statuses = [chunk for chunk in chunks(events) if isinstance(chunk, StatusChunk)]
     assert len(statuses) == 3
     for chunk in statuses:
-        assert chunk.choices == []
+        (choice,) = chunk.choices
+        assert (choice.index, choice.delta, choice.finish_reason) == (0, Delta(), None)
         assert chunk.model_extra == line
         assert chunk.to_dict()["metadata"] == {"status": "completed"}
         assert type(pickle.loads(pickle.dumps(chunk))) is StatusChunk
@@ -158,6 +160,11 @@ def test_status_lines_are_no_answer(subtype: object) -> None:
     assert completion.choices[0].message.content == "ab"
     assert completion.choices[0].message.reasoning_content is None
     assert "subtype" not in completion.model_extra
+
+
+def test_the_loop_that_knows_no_status_lines() -> None:
+    events = ops(live("Thinking...", subtype="thinking"), live("a"), live("b"), end("ab"))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks(events)) == "ab"
 
 
 def test_status_lines_are_no_content_and_no_answer_cut_short() -> None:
@@ -223,10 +230,28 @@ def test_success_that_says_nothing_is_empty(value: dict[str, Any]) -> None:
         assert chunks(events) == []
 
 
-@pytest.mark.parametrize("data", [None, "bye", "[1]", "5", 5, [], {}, "", "{", "\ud800"])
+@pytest.mark.parametrize("data", [None, "", {}, "{}", "bye", " ", "\ud800"])
 def test_an_end_that_says_nothing(data: object) -> None:
     assert text(ops(live("a"), {"type": "end", "data": data})) == "a"
     assert isinstance(failure(ops({"type": "end", "data": data})), EmptyReplyError)
+
+
+BROKEN_ENDS = ["[1]", "[", "5", 5, 0, False, [], "{", '{"success":false,"message":"boom"', ' {"reply": "Hello wor']
+
+
+@pytest.mark.parametrize("data", BROKEN_ENDS)
+@pytest.mark.parametrize("said", ["", "Hel"])
+def test_an_end_that_is_broken_is_no_success(data: object, said: str) -> None:
+    body = sse(*([live(said)] if said else []), {"type": "end", "data": data})
+    whole = read(body, dialect="opchatgpts")
+    error = failure(whole)
+    assert isinstance(error, MalformedEventError)
+    assert error.line.startswith('data: {"type": "end"')
+    assert "ends the reply with what is no JSON object" in str(error)
+    assert text(whole) == said
+    partial = error.partial
+    assert (partial.choices[0].message.content if partial else "") == said
+    same(each_byte(body), whole, dialect="opchatgpts")
 
 
 def test_the_end_may_say_that_it_failed() -> None:

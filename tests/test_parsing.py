@@ -140,7 +140,7 @@ def test_the_opchatgpts_dialect() -> None:
     body = b'data: {"type":"live","data":"a"}\n\ndata: {"type":"live","data":"x","subtype":"status"}\n\n'
     last = b'data: {"type":"end","data":"{\\"success\\":true}"}\n\n'
     found = list(parse_stream([body, last], dialect="opchatgpts"))
-    assert [choice.delta.content for chunk in found for choice in chunk.choices] == ["a", None]
+    assert [choice.delta.content for chunk in found for choice in chunk.choices] == ["a", None, None]
     with pytest.raises(TruncatedStreamError):
         list(parse_stream([body], dialect="opchatgpts"))
     with pytest.raises(RuntimeError) as caught:
@@ -151,9 +151,16 @@ def test_the_opchatgpts_dialect() -> None:
 
 def test_an_unknown_dialect() -> None:
     with pytest.raises(ConfigurationError, match="esperanto"):
-        list(parse_stream([], dialect="esperanto"))
+        parse_stream([], dialect="esperanto")
     with pytest.raises(ConfigurationError, match="esperanto"):
         aparse_stream(Source([]), dialect="esperanto")
+
+
+@pytest.mark.parametrize("dialect", ["models", "images", "session", "page"])
+def test_what_is_no_chat(dialect: str) -> None:
+    for parser in (parse_stream, aparse_stream):
+        with pytest.raises(ConfigurationError, match=f"'{dialect}' is no chat's.*'openai' or 'opchatgpts', or Reply"):
+            parser(Source([]), dialect=dialect)  # type: ignore[operator]
 
 
 def test_what_follows_the_end_is_left_alone(run: Run) -> None:

@@ -22,6 +22,7 @@ from deltawire.protocol import (
     Piece,
     Pieces,
     Reasoning,
+    StatusChunk,
     ToolCall,
     ToolCalls,
     Usage,
@@ -130,6 +131,10 @@ def test_other_choices_are_not_told() -> None:
 def test_of_nothing_comes_nothing() -> None:
     assert told([]) == []
     assert told([ChatCompletionChunk(), ChatCompletionChunk(choices=[ChunkChoice()])]) == []
+
+
+def test_a_status_line_is_no_piece() -> None:
+    assert told([StatusChunk(), StatusChunk()]) == []
 
 
 def test_after_the_end_nothing_comes() -> None:

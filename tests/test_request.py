@@ -20,6 +20,7 @@ from deltawire.protocol import (
     ImageRequest,
     Message,
     MissingAuthError,
+    SessionStarted,
     accumulate,
 )
 from deltawire.protocol.request import PARAMETERS, field, merge_fields
@@ -696,3 +697,20 @@ def test_where_a_redirect_leads(location: str, target: str | None) -> None:
 
 def test_an_empty_location() -> None:
     assert same_origin_target("https://s/v1", "") == "https://s/v1"
+
+
+def test_no_repr_shows_what_may_be_a_key() -> None:
+    query, fields = {"key": KEY, "v": "1"}, {"Authorization": KEY, "X-WP-Nonce": None}
+    chat = ChatRequest(messages="hi", model="m", extra_headers={**fields}, extra_query={**query})
+    image = ImageRequest(prompt="a cat", extra_headers={**fields}, extra_query={**query})
+    endpoint = Endpoint.at(f"http://s/v1?api-version=1&key={KEY}&{KEY}")
+    for shown in (repr(chat), repr(image), repr(endpoint), repr(endpoint.chat(chat)), repr(endpoint.images(image))):
+        assert KEY not in shown
+    assert "messages='hi', model='m'" in repr(chat)
+    assert "'X-WP-Nonce': '***'" in repr(image)
+    assert repr(endpoint) == "Endpoint('http://s/v1/chat/completions?api-version=***&key=***&***')"
+    assert KEY not in repr(HTTPRequest("POST", "http://s/", ((b"x-wp-nonce", KEY.encode()),)))
+    assert repr(HTTPRequest("GET", "http://s/a", ())).startswith("HTTPRequest('GET', 'http://s/a', ")
+    assert repr(SessionStarted("name", KEY)) == str(SessionStarted("name", KEY)) == (
+        "SessionStarted(session_id='name', nonce='***')"
+    )

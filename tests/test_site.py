@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from make_expected import SITE_RECORDINGS
 
-from deltawire.protocol import ConfigurationError, HTTPRequest, Message, Site, chat_id_of
+from deltawire.protocol import ConfigurationError, HTTPRequest, Message, Site, chat_id_of, render_history
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,9 +77,37 @@ def test_the_history_goes_without_the_new_message() -> None:
 
 
 def test_the_new_message_is_the_user_s_last() -> None:
-    body = body_of(submit(messages=[*MESSAGES, {"role": "system", "content": "In French."}]))
-    assert body["messages"] == [*HISTORY, {"role": "system", "content": "In French."}]
-    assert body["newMessage"] == "And the water? 水"
+    ends = [*MESSAGES, {"role": "assistant", "content": "It is blue."}]
+    for messages in (ends, [*MESSAGES, {"role": "system", "content": "In French."}], ends[-1:]):
+        with pytest.raises(ConfigurationError, match=r"end the messages with it.*render_history"):
+            submit(messages=messages)
+    # Given apart, it comes after them all.
+    body = body_of(submit(messages=ends, options={"newMessage": "Why?"}))
+    assert body["messages"] == ends
+    assert body["newMessage"] == "Why?"
+    (whole,) = render_history(ends)
+    assert body_of(submit(messages=[whole]))["newMessage"].endswith("Assistant: It is blue.")
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "w", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("historical", [False, True])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": "x", "function_call": {"name": "w", "arguments": "{}"}},
+        {"role": "tool", "tool_call_id": "1", "content": "rain"},
+        {"role": "function", "name": "w", "content": "rain"},
+    ],
+)
+def test_tools_are_not_passed_over(message: dict[str, Any], historical: bool) -> None:
+    messages = [message, {"role": "user", "content": "And now?"}]
+    site = Site.at("https://x.org", historical=historical)
+    with pytest.raises(ConfigurationError, match=r"tool calls.*render_history"):
+        submit(site, messages)
+    assert body_of(submit(site, render_history(messages)))["newMessage"].endswith("User: And now?")
 
 
 def test_the_forms_of_messages() -> None:
@@ -98,7 +126,6 @@ def test_the_forms_of_messages() -> None:
         ("", "blank"),
         (" \n", "blank"),
         ([], "blank"),
-        ([{"role": "assistant", "content": "x"}], "blank"),
         ([{"role": "user", "content": None}], "blank"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}], "image_url"),
         ([{"role": "user", "content": [5]}], "parts of a content"),
@@ -112,8 +139,6 @@ def test_the_forms_of_messages() -> None:
 )
 def test_what_is_refused(messages: Any, words: str) -> None:
     for site in (Site.at("https://x.org"), Site.at("https://x.org", historical=True)):
-        if site.historical and words == "blank" and messages and messages[0] == {"role": "assistant", "content": "x"}:
-            continue  # there the last message is the new one, whoever said it
         with pytest.raises(ConfigurationError, match=words):
             submit(site, messages)
 

@@ -178,7 +178,7 @@ class Slices:
         """The caller has heard another chunk."""
         if isinstance(chunk, StatusChunk):
             self.status_lines.append(chunk.model_extra["data"])
-        said = chunk.choices[0].delta.content if chunk.choices else None
+        said = chunk.choices[0].delta.content
         heard.text += said or ""
         heard.chunks += bool(said)
         if heard.chunks == self.expected:

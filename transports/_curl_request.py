@@ -74,6 +74,10 @@ class Prepared(msgspec.Struct, frozen=True):
     options: Any
     setup: Setup
 
+    def __repr__(self) -> str:
+        # The options hold the fields and the proxy's password, as libcurl takes them.
+        return f"Prepared({self.request!r}, {self.proxy!r}, {self.profile!r})"
+
     @property
     def key(self) -> tuple[Any, ...]:
         """What two requests must share to go out on one connection."""

@@ -136,7 +136,10 @@ class OpchatgptsEvents:
             held = value.get("data")
             if kind == "error":
                 return _error(held, value)
-            return self._end(_inside(held), value, into)
+            inside = _inside(held)
+            if inside is None:
+                return BadEvent(b"data: " + data, "ends the reply with what is no JSON object")
+            return self._end(inside, value, into)
         # It is no part of the answer: what has come so far stays as it is.
         status = StatusChunk()
         status._raw = data
@@ -297,14 +300,17 @@ def _last(value: dict[str, Any], around: dict[str, Any]) -> ChatCompletionChunk:
     return with_extra(chunk, _vendor_fields(ChatCompletionChunk, more | value))
 
 
-def _inside(held: Any) -> dict[str, Any]:
-    """What ``end`` holds: JSON in a string, or the object itself. Anything else says nothing."""
+def _inside(held: Any) -> dict[str, Any] | None:
+    """What ``end`` holds: JSON in a string, or the object itself. A word that was never meant as JSON ("bye") says
+    nothing; None when it is broken, for what is lost may be that the reply has failed."""
+    if held is None:
+        return {}
     if isinstance(held, str):
         try:
             held = loads(held.encode())
         except ValueError:
-            return {}
-    return held if isinstance(held, dict) else {}
+            return None if held.lstrip().startswith(("{", "[")) else {}
+    return held if isinstance(held, dict) else None
 
 
 def _error(held: Any, event: dict[str, Any]) -> ErrorObject:
