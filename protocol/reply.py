@@ -154,7 +154,7 @@ class Reply:
             if 200 <= status < 300:
                 return self._fail(UnexpectedReplyError(f"{error}{self._where()}"))
             # The status says enough; the words in the body are lost.
-            return self._fail(status_error(status, self.headers, b"", self.context))
+            return self._fail(status_error(status, self.headers, b"", self.context, self.dialect))
         if 200 <= status < 300:
             types = (value for name, value in headers if name.lower() == b"content-type")
             self._sniffer = Sniffer(next(types, b""))
@@ -254,7 +254,7 @@ class Reply:
         if isinstance(signal, BadEvent):
             return self._fail(verdicts.malformed(signal.what, self.context, self._where(), signal.data))
         if isinstance(signal, ErrorObject):
-            return self._fail(stream_error(signal, self.headers, self.context))
+            return self._fail(stream_error(signal, self.headers, self.context, self.dialect))
         if signal == EMPTY:
             return self._fail(verdicts.empty(self._kind.empty, self._where()))
         return self._ended()
@@ -301,8 +301,8 @@ class Reply:
             return []
         if self._state is _ERROR_BODY:
             assert self.status is not None
-            failed: DeltawireError = status_error(self.status, self.headers, bytes(self._body), self.context)
-            return self._fail(failed, error)
+            body = bytes(self._body)
+            return self._fail(status_error(self.status, self.headers, body, self.context, self.dialect), error)
         if self._state is _DOCUMENT:
             return self._finish_document(error)
         if self._state is _UNEXPECTED:

@@ -12,6 +12,7 @@ None}``), in where the nonce came from. Each of these is an option of its own, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,8 +27,13 @@ from .urls import join_url, parse_url
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SUBMIT_PATH = "/wp-json/mwai-ui/v1/chats/submit"
-SESSION_PATH = "/wp-json/mwai/v1/start_session"
+_SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
+_SESSION_ROUTE = "/mwai/v1/start_session"
+SUBMIT_PATH = "/wp-json" + _SUBMIT_ROUTE
+SESSION_PATH = "/wp-json" + _SESSION_ROUTE
+
+# WordPress's own form of an address, which works where URLs are not rewritten.
+_REST_ROUTE = re.compile(r"(?:\A|(?<=&))rest_route=[^&]*")
 
 _HISTORICAL_PAGE = "/chatgpt-free-use/"
 _HISTORICAL_USER_AGENT = (
@@ -86,15 +92,19 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         """The site at a URL, such as "https://example.org" or "https://example.org/blog/".
 
         ``path`` and ``session_path`` may hold a query, for sites without rewritten URLs:
-        "/?rest_route=/mwai-ui/v1/chats/submit". ``page_path`` is the page with the chatbot ("/"). What is not given is
-        as today's front end has it, or as in 2023 with ``historical``; ``nonce_from="default"`` means
-        "start_session", and None with ``historical``. ``default_headers`` win over all fields of ours; None removes
-        one. Raises `ConfigurationError` for a bad URL, path or header, and when there is no bot.
+        "/?rest_route=/mwai-ui/v1/chats/submit" (the URL may end so as well); a session path that is not given takes
+        the form of ``path``. ``page_path`` is the page with the chatbot ("/"). What is not given is as today's front
+        end has it, or as in 2023 with ``historical``; ``nonce_from="default"`` means "start_session", and None with
+        ``historical``. ``default_headers`` win over all fields of ours; None removes one. Raises `ConfigurationError`
+        for a bad URL, path or header, and when there is no bot.
         """
         if nonce_from not in ("default", "start_session", "page", None):
             raise ConfigurationError(f"nonce_from must be 'start_session', 'page' or None, not {nonce_from!r}")
         if not bot_id and not custom_id:
             raise ConfigurationError("a site is asked for one of its bots: give bot_id or custom_id")
+        url, path = _with_route(url, path)
+        if session_path == SESSION_PATH:
+            session_path = _session_path(path)
         if historical:
             context_id = 28 if context_id is None else context_id
             session = "N/A" if session is None else session
@@ -236,11 +246,34 @@ def _browser_fields(url: str, page_url: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
+def _with_route(url: str, path: str) -> tuple[str, str]:
+    """The URL and the path of a site whose URL may hold a route; a path that is given wins over that."""
+    parse_url(url, "url")
+    base, _, query = url.partition("#")[0].partition("?")
+    route = _REST_ROUTE.search(query)
+    if route is None:
+        return url, path
+    site = base.removesuffix("/index.php")
+    if path == SUBMIT_PATH:
+        path = f"{base[len(site) :] or '/'}?{route[0]}"
+    rest = "&".join(filter(None, _REST_ROUTE.sub("", query).split("&")))
+    return site + ("?" + rest if rest else ""), path
+
+
+def _session_path(path: str) -> str:
+    """The path of the session's request, in the form that the one for messages has."""
+    if not isinstance(path, str):
+        return SESSION_PATH
+    plain, _, query = path.partition("?")
+    if _REST_ROUTE.search(query):
+        return f"{plain}?{_REST_ROUTE.sub(f'rest_route={_SESSION_ROUTE}', query)}"
+    return plain.removesuffix(_SUBMIT_ROUTE) + _SESSION_ROUTE if plain.endswith(_SUBMIT_ROUTE) else SESSION_PATH
+
+
 def _under(url: str, path: str, submit_path: str, query: Mapping[str, object] | None) -> str:
     """The URL of a path, which may hold a query of its own, at a site; its URL may end in ``submit_path`` already."""
     if not isinstance(path, str) or not path.startswith("/"):
         raise ConfigurationError(f"a path of a site begins with '/', not as {path!r} does")
-    parse_url(url, "url")
     base, _, held = url.partition("?")
     base = base.rstrip("/").removesuffix(submit_path.partition("?")[0].rstrip("/"))
     path, _, more = path.partition("?")

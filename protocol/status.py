@@ -60,6 +60,13 @@ NONCE_CODES = frozenset({"rest_cookie_invalid_nonce", "rest_forbidden", "rest_no
 _ADVICE_BY_CODE: dict[str, str] = dict.fromkeys(NONCE_CODES, "The site wants a nonce, or a newer one: fetch it.") | {
     "rest_no_route": "The site has no such route: check its URL and path, and that AI Engine is there.",
 }
+# A site has neither keys nor models.
+_SITES = frozenset({"opchatgpts", "session", "page"})
+_SITE_ADVICE: dict[int, str] = _ADVICE | {
+    403: "The site, or what stands before it, wants no such visitor; some let in browsers only: try impersonate.",
+    404: "Check the site's URL and path (where URLs are not rewritten it is '/?rest_route=/mwai-ui/v1/chats/submit'), "
+    "and that AI Engine is there.",
+}
 _SERVER_ADVICE = "The fault is the server's or a gateway's: try again later."
 
 # `type` and `code` of errors in a stream, which has sent its status long ago. From OpenAI's "Error
@@ -194,9 +201,11 @@ def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode("utf-8", "replace")
 
 
-def stream_error(error: ErrorObject, headers: Sequence[tuple[bytes, bytes]], context: Context) -> APIStatusError:
+def stream_error(
+    error: ErrorObject, headers: Sequence[tuple[bytes, bytes]], context: Context, dialect: str = "openai"
+) -> APIStatusError:
     """The error for an error object that came with status 200."""
-    return _build(_status_of(error), error, headers, context, "the server reports an error in the reply")
+    return _build(_status_of(error), error, headers, context, "the server reports an error in the reply", dialect)
 
 
 def _status_of(error: ErrorObject) -> int | None:
@@ -231,6 +240,14 @@ def words_of(body: bytes, context: Context) -> str:
         return one_line(_without_markup(text) if text.lstrip().startswith("<") else text, context, cut=True)
 
 
+def _plain(words: str, context: Context) -> str:
+    """A page without its markup, other words as they are. (WordPress puts markup into its JSON, too.)"""
+    if not words.lstrip().startswith("<"):
+        return words
+    # A secret may stand in it as it is, or in character references; and the page may be cut.
+    return context.redact(" ".join(_without_markup(context.redact(words)).split()), cut=True)
+
+
 def _without_markup(page: str) -> str:
     # Only on the way to an error: it loads a large table.
     import html
@@ -255,7 +272,11 @@ def _without_markup(page: str) -> str:
 
 
 def status_error(
-    status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, context: Context
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    context: Context,
+    dialect: str = "openai",
 ) -> APIStatusError | ProxyError:
     """The error for a reply whose status is not 2xx. ``body``: as much of it as was kept."""
     if status == 407:
@@ -275,7 +296,7 @@ def status_error(
         # Whoever kept this may have cut it, and through a secret.
         text = context.redact(body.decode("utf-8", "replace"), cut=True)
         error = ErrorObject(text, body=text)
-    return _build(status, error or ErrorObject(""), headers, context, f"status {status}")
+    return _build(status, error or ErrorObject(""), headers, context, f"status {status}", dialect)
 
 
 def _build(
@@ -284,9 +305,10 @@ def _build(
     headers: Sequence[tuple[bytes, bytes]],
     context: Context,
     what: str,
+    dialect: str,
 ) -> APIStatusError:
     cls: type[APIStatusError] = APIStatusError
-    advice = _ADVICE.get(status or 0, "")
+    advice = (_SITE_ADVICE if dialect in _SITES else _ADVICE).get(status or 0, "")
     if status is not None:
         cls = _CLASSES.get(status, InternalServerError if status >= 500 else APIStatusError)
         advice = advice or (_SERVER_ADVICE if status >= 500 else "")
@@ -314,11 +336,7 @@ def _build(
     wait = retry_after(headers)
     if wait is not None and wait > 0:
         advice += f" The server asks to wait {wait:g} s."
-    plain = error.message
-    if isinstance(error.body, dict) and plain.lstrip().startswith("<"):
-        # WordPress puts markup into its JSON. A secret may stand in it as it is, or in character references.
-        plain = " ".join(_without_markup(context.redact(plain)).split())
-    words = context.excerpt(plain)
+    words = context.excerpt(_plain(error.message, context))
     if details.get("location"):
         words = f"redirected to {details['location']}" + (f": {words}" if words else "")
     message = what + context.where(f"request id {identity}" if identity else "")

@@ -638,6 +638,21 @@ def test_a_page_that_breaks_off() -> None:
     assert error.__cause__ is broken
 
 
+# --- What to do ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["opchatgpts", "session", "page"])
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "'/?rest_route=/mwai-ui/v1/chats/submit'"), (403, "impersonate"), (429, "Slow down")]
+)
+def test_the_advice_is_for_a_site(dialect: str, status: int, words: str) -> None:
+    body = b"<html><title>Oh!</title><p>Oh no.</p></html>"
+    error = failure(read(body, status=status, headers=HTML, dialect=dialect))
+    assert str(error).startswith(f"status {status}: Oh! Oh no. ")
+    assert words in str(error)
+    assert not [each for each in ("ends in /v1", "model", "key") if each in str(error)]
+
+
 # --- Stale nonces ----------------------------------------------------------------------------------
 
 

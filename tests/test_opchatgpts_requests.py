@@ -216,6 +216,9 @@ def test_a_conversation_is_another_one_with_each_call(client: Client, server: Ch
     assert all(re.fullmatch("[a-z0-9]{10}", name) for name in (first, second))
 
 
+ROUTE, START = "rest_route=/mwai-ui/v1/chats/submit", "rest_route=/mwai/v1/start_session"
+
+
 @pytest.mark.parametrize(
     ("below", "attributes", "targets"),
     [
@@ -229,6 +232,8 @@ def test_a_conversation_is_another_one_with_each_call(client: Client, server: Ch
             },
             ["/index.php?rest_route=/mwai/v1/start_session", "/?rest_route=/mwai-ui/v1/chats/submit"],
         ),
+        ("", {"path": "/?" + ROUTE}, ["/?" + START, "/?" + ROUTE]),
+        ("/?" + ROUTE, {}, ["/?" + START, "/?" + ROUTE]),
         ("", {"nonce_from": "page"}, ["/", "/wp-json/mwai-ui/v1/chats/submit"]),
         ("", {"nonce_from": None, "nonce": "first"}, ["/wp-json/mwai-ui/v1/chats/submit"]),
     ],

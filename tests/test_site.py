@@ -276,6 +276,7 @@ def test_the_request_for_a_page() -> None:
 
 SUBMIT = "/wp-json/mwai-ui/v1/chats/submit"
 SESSION = "/wp-json/mwai/v1/start_session"
+ROUTE, START = "rest_route=/mwai-ui/v1/chats/submit", "rest_route=/mwai/v1/start_session"
 PLAIN = {"path": "/?rest_route=/a", "session_path": "/index.php?rest_route=/c"}
 
 
@@ -295,6 +296,16 @@ PLAIN = {"path": "/?rest_route=/a", "session_path": "/index.php?rest_route=/c"}
             "/b/index.php?l=1&rest_route=/c&k=v",
             "/b/?l=1&k=v",
         ),
+        # The session's path has the form of the other one.
+        ("https://x.org/b", {"path": "/?" + ROUTE}, "/b/?" + ROUTE, "/b/?" + START, "/b/"),
+        ("https://x.org", {"path": "/?l=1&rest_route=%2Fa"}, "/?l=1&rest_route=%2Fa", "/?l=1&" + START, "/"),
+        ("https://x.org", {"path": "/index.php" + SUBMIT}, "/index.php" + SUBMIT, "/index.php" + SESSION, "/"),
+        ("https://x.org", {"path": "/?no_rest_route=1"}, "/?no_rest_route=1", SESSION, "/"),
+        # As does a URL that holds the route.
+        ("https://x.org?" + ROUTE, {}, "/?" + ROUTE, "/?" + START, "/"),
+        (f"https://x.org/b/?{ROUTE}&l=1#top", {}, "/b/?l=1&" + ROUTE, "/b/?l=1&" + START, "/b/?l=1"),
+        ("https://x.org/index.php?" + ROUTE, {}, "/index.php?" + ROUTE, "/index.php?" + START, "/"),
+        ("https://x.org/?" + ROUTE, {"path": "/s"}, "/s", SESSION, "/"),
     ],
 )
 def test_urls(url: str, how: Mapping[str, Any], submits: str, starts: str, page: str) -> None:

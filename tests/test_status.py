@@ -199,13 +199,18 @@ def test_forms_in_a_document_with_status_200(key: str) -> None:
     assert "boom" in str(error)
 
 
-@pytest.mark.parametrize(
-    "body", [b"Internal Server Error", b"<html><b>Bad Gateway</b></html>", b"\xff\xfe words", b"{broken"]
-)
+@pytest.mark.parametrize("body", [b"Internal Server Error", b"1 < 2", b"\xff\xfe words", b"{broken"])
 def test_bodies_that_are_no_json(body: bytes) -> None:
     error = of_status(502, body)
     assert body.decode("utf-8", "replace") in str(error)
     assert error.body == body.decode("utf-8", "replace")
+
+
+def test_a_page_is_shown_without_its_markup() -> None:
+    page = "<!DOCTYPE html>\n<style>b {}</style><h1>502</h1>\n<b>Bad&nbsp;Gateway</b> s3&#99;ret-key s3cret-key s3cret-"
+    error = of_status(502, page.encode(), context=Context(secrets=("s3cret-key",)))
+    assert str(error).startswith("status 502: 502 Bad Gateway *** ***. ")
+    assert error.body.startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b"[]", b'""', b"0", b'{"error": null}', b"   "])
