@@ -103,6 +103,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         if not bot_id and not custom_id:
             raise ConfigurationError("a site is asked for one of its bots: give bot_id or custom_id")
         url, path = _with_route(url, path)
+        submit_url = _under(url, path, path, default_query)
         if session_path == SESSION_PATH:
             session_path = _session_path(path)
         if historical:
@@ -118,7 +119,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         headers = dict(default_headers or {})
         merge_fields(fields, headers)
         return cls(
-            submit_url=_under(url, path, path, default_query),
+            submit_url=submit_url,
             session_url=_under(url, session_path, path, default_query),
             page_url=page_url,
             bot_id=bot_id,
@@ -262,8 +263,6 @@ def _with_route(url: str, path: str) -> tuple[str, str]:
 
 def _session_path(path: str) -> str:
     """The path of the session's request, in the form that the one for messages has."""
-    if not isinstance(path, str):
-        return SESSION_PATH
     plain, _, query = path.partition("?")
     if _REST_ROUTE.search(query):
         return f"{plain}?{_REST_ROUTE.sub(f'rest_route={_SESSION_ROUTE}', query)}"

@@ -321,6 +321,7 @@ def test_urls(url: str, how: Mapping[str, Any], submits: str, starts: str, page:
         ("https://u:p@x.org", {}, "credentials"),
         (5, {}, "url must be a str"),
         ("https://x.org", {"path": "submit"}, "begins with '/'"),
+        ("https://x.org", {"path": None}, "begins with '/'"),
         ("https://x.org", {"session_path": None}, "begins with '/'"),
         ("https://x.org", {"path": "/a b"}, "character"),
         ("https://x.org", {"page_path": "/a?b\r\nX: y"}, "character"),
