@@ -36,7 +36,7 @@ SESSION_PATH = "/wp-json" + _SESSION_ROUTE
 _REST_ROUTE = re.compile(r"(?:\A|(?<=&))rest_route=[^&]*")
 
 _HISTORICAL_PAGE = "/chatgpt-free-use/"
-_HISTORICAL_USER_AGENT = (
+HISTORICAL_USER_AGENT = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 Safari/537.36"
 )
 _HISTORICAL_LANGUAGES = b"de,en-US;q=0.7,en;q=0.3"
@@ -109,7 +109,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         if historical:
             context_id = 28 if context_id is None else context_id
             session = "N/A" if session is None else session
-            user_agent = _HISTORICAL_USER_AGENT if user_agent is None else user_agent
+            user_agent = HISTORICAL_USER_AGENT if user_agent is None else user_agent
         if page_path is None:
             page_path = _HISTORICAL_PAGE if historical else "/"
         page_url = _under(url, page_path, path, default_query)

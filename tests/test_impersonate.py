@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import gzip
+import re
 import signal
 import socket
 import ssl
@@ -56,6 +57,7 @@ from deltawire import (
     ConfigurationError,
     ConnectError,
     DeltawireError,
+    Opchatgpts,
     ProxyError,
     RateLimitError,
     ReadError,
@@ -272,13 +274,66 @@ def test_the_head_is_a_browsers(driver: Driver, server: ChatServer) -> None:
     assert order == sorted(order)
 
 
+METADATA = ("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user", "upgrade-insecure-requests")
+VISIT = ["none", "navigate", "document", "?1", "1"]
+FETCH = ["same-origin", "cors", "empty", None, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "seen"),
+    [
+        ("POST", {}, FETCH),
+        ("POST", {"Accept": "text/html"}, FETCH),
+        ("POST", {"Origin": "https://else.example"}, ["cross-site", *FETCH[1:]]),
+        (
+            "POST",
+            {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-User": "?1"},
+            ["same-origin", "no-cors", "empty", "?1", None],
+        ),
+        ("GET", {"Accept": "application/json"}, FETCH),
+        ("GET", {"Accept": "text/html"}, VISIT),
+        ("GET", {}, VISIT),
+    ],
+)
+def test_what_the_request_is_for(server: ChatServer, method: str, fields: dict[str, str], seen: list[Any]) -> None:
+    plain = simple(server.url)
+    headers = (*plain.headers, *((name.lower().encode(), value.encode()) for name, value in fields.items()))
+    transport = ImpersonateTransport(impersonate="chrome")
+    for more in ((), ((b"origin", server.site_url.encode()),)):
+        request = HTTPRequest(method, plain.url, headers if b"origin" in dict(headers) else headers + more, plain.body)
+        exchange = transport.open(request, Reply(), deadlines(LONG))
+        exchange.next_events()
+        exchange.close()
+        assert [server.requests[-1].header(name) for name in METADATA] == seen
+    if method == "POST" and not fields:
+        assert server.requests[-1].header("accept") == "*/*"
+    transport.close()
+
+
+def test_a_browser_of_before_fetch_metadata(server: ChatServer) -> None:
+    with Client(base_url=server.url, impersonate="safari155") as client:
+        client.chat.completions.create(model="m", messages="Hi")
+    assert [server.requests[0].header(name) for name in METADATA] == [None] * 5
+
+
+def test_the_browser_of_2023_is_not_the_one_that_is_looked_like(server: ChatServer) -> None:
+    provider = Opchatgpts(url=server.site_url, historical=True, nonce=server.nonce)
+    for options in ({"impersonate": "chrome"}, {"transport": "impersonate"}):
+        with Client(provider=provider, **options) as client:
+            client.chat.completions.create(messages="Hi")
+        request = server.requests[-1]
+        version = re.search(r'"Chromium";v="(\d+)"', request.header("sec-ch-ua") or "")
+        assert version is not None
+        assert f"Chrome/{version[1]}." in (request.header("user-agent") or "")
+
+
 def test_ones_own_user_agent(driver: Driver, server: ChatServer) -> None:
-    mine = {"User-Agent": "mine", "Accept-Encoding": "gzip", "Host": "else.example", "X-Empty": ""}
+    mine = {"User-Agent": "mine", "Accept-Encoding": "identity;q=1", "Host": "else.example", "X-Empty": ""}
     assert driver.ask(given(driver, server.url), extra_headers=mine).text == "Hello"
     (request,) = server.requests
     assert [request.header(name) for name in ("user-agent", "accept-encoding", "host", "x-empty")] == [
         "mine",
-        "gzip",
+        "identity;q=1",
         "else.example",
         "",
     ]

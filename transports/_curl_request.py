@@ -2,6 +2,10 @@
 
 The browser's own fields (User-Agent, Accept-Language, sec-ch-ua...) go out in its order; a field of the request takes
 the place of its namesake, and those that a browser does not have come last. libcurl makes Host and Content-Length.
+
+A request for a page says what a browser says that goes there, any other one what its ``fetch`` would. Left out is what
+we say of ourselves where nobody asks for another thing: our User-Agent, and "Accept-Encoding: identity" ("identity;q=1"
+goes out).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from curl_cffi import CurlHttpVersion, CurlOpt
 from deltawire.protocol import ConfigurationError, Proxy
 from deltawire.protocol.proxy import proxy_fields
 from deltawire.protocol.request import field
+from deltawire.protocol.site import HISTORICAL_USER_AGENT
 
 from ._tls import tls_context
 from .streams.layers import is_ip_address
@@ -34,6 +39,17 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 # libcurl would add these by itself: the first one to what it takes for a form, the second one to a long body.
 _UNWANTED = (b"content-type", b"expect")
+
+# What we would say of ourselves: the browser has its own, which its other fields agree with.
+_OUR_AGENTS = (b"deltawire", HISTORICAL_USER_AGENT.encode())
+_OUR_CODING = (b"accept-encoding", b"identity")
+
+# Of a script's request (Fetch Metadata, W3C), and what only a visit to a page says.
+_FETCH = {b"accept": b"*/*", b"sec-fetch-mode": b"cors", b"sec-fetch-dest": b"empty"}
+_VISIT = (b"upgrade-insecure-requests", b"sec-fetch-user")
+
+# Safari knows them since 16.4; all other profiles have them.
+_WITHOUT_METADATA = "safari15"
 
 # No limit, where 0 means libcurl's own.
 _NEVER = 2**31 - 1
@@ -102,10 +118,12 @@ def prepared(request: HTTPRequest, proxy: Proxy | None, profile: str, setup: Set
     """Raises `ConfigurationError` for a request that can't be sent as it is."""
     if setup.uds is not None and proxy is not None:
         raise ConfigurationError("uds= names the socket to connect to: it can't be reached through a proxy")
-    return Prepared(request, proxy, profile, [*setup.options, *_request(request), *_way(request.parts, proxy)], setup)
+    return Prepared(
+        request, proxy, profile, [*setup.options, *_request(request, profile), *_way(request.parts, proxy)], setup
+    )
 
 
-def _request(request: HTTPRequest) -> Iterator[tuple[CurlOpt, Any]]:
+def _request(request: HTTPRequest, profile: str) -> Iterator[tuple[CurlOpt, Any]]:
     url = request.parts
     yield CurlOpt.URL, str(url).encode("ascii")
     # The path is what was given: what ".." means is the server's business.
@@ -113,7 +131,7 @@ def _request(request: HTTPRequest) -> Iterator[tuple[CurlOpt, Any]]:
     if url.scheme == "http":
         # Else libcurl asks for h2c, which no browser does.
         yield CurlOpt.HTTP_VERSION, CurlHttpVersion.V1_1
-    yield CurlOpt.HTTPHEADER, [_line(name, value) for name, value in _fields(request)]
+    yield CurlOpt.HTTPHEADER, [_line(name, value) for name, value in _fields(request, profile)]
     # The header field stays the browser's own; what the server makes of it, libcurl undoes.
     yield CurlOpt.ACCEPT_ENCODING, b""
     if request.body or request.method == "POST":
@@ -130,24 +148,30 @@ def _request(request: HTTPRequest) -> Iterator[tuple[CurlOpt, Any]]:
     yield CurlOpt.MAXAGE_CONN, _NEVER
 
 
-def _fields(request: HTTPRequest) -> Iterator[tuple[bytes, bytes | None]]:
+def _fields(request: HTTPRequest, profile: str) -> Iterator[tuple[bytes, bytes | None]]:
     """The fields for libcurl; without a value those that it is not to add."""
-    given = set()
-    for pair in request.headers:
-        name, value = field(*pair)
-        given.add(name)
+    fields = [field(*pair) for pair in request.headers]
+    for name, value in fields:
         if name in _FRAMING or (name == b"host" and value == request.parts.authority.encode("ascii")):
             continue
-        # What we would say of ourselves: the browser has its own.
-        if (name == b"user-agent" and value.startswith(b"deltawire")) or (name, value) == (
-            b"accept-encoding",
-            b"identity",
-        ):
+        if (name == b"user-agent" and value.startswith(_OUR_AGENTS)) or (name, value) == _OUR_CODING:
             continue
         yield name, value
-    for name in _UNWANTED:
+    given = dict(fields)
+    for name, more in (dict.fromkeys(_UNWANTED) | _metadata(request, given, profile)).items():
         if name not in given:
-            yield name, None
+            yield name, more
+
+
+def _metadata(request: HTTPRequest, given: dict[bytes, bytes], profile: str) -> dict[bytes, bytes | None]:
+    """What a browser says of a request that is no visit to a page."""
+    if request.method == "GET" and b"text/html" in given.get(b"accept", b"text/html"):
+        return {}
+    if profile.startswith(_WITHOUT_METADATA):
+        return {}
+    url = request.parts
+    same = given.get(b"origin") in (None, f"{url.scheme}://{url.authority}".encode("ascii"))
+    return {**_FETCH, b"sec-fetch-site": b"same-origin" if same else b"cross-site", **dict.fromkeys(_VISIT)}
 
 
 def _line(name: bytes, value: bytes | None) -> bytes:
