@@ -1234,6 +1234,44 @@ def test_a_transport_that_nobody_holds(server: ChatServer) -> None:
     server.wait_closed(SOON)
 
 
+@pytest.fixture
+def _no_garbage_is_collected() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_garbage_is_collected")
+def test_an_exchange_that_nobody_holds(server: ChatServer) -> None:
+    """Its connection is closed at once."""
+    server.plan(STALLED)
+    transport = ImpersonateTransport()
+    exchange = transport.open(simple(server.url), Reply(), deadlines(LONG))
+    assert exchange.next_events()
+    assert transport.connections() == (1, 0)
+    del exchange
+    assert transport.connections() == (0, 0)
+    assert server.wait_outcome(0, SOON) == "client-closed"
+    transport.close()
+
+
+@pytest.mark.usefixtures("_no_garbage_is_collected")
+def test_an_async_exchange_that_nobody_holds(run: Run, server: ChatServer) -> None:
+    server.plan(STALLED)
+
+    async def main() -> None:
+        transport = AsyncImpersonateTransport()
+        exchange = transport.open(simple(server.url), Reply(), deadlines(LONG))
+        assert await exchange.next_events()
+        assert transport.connections() == (1, 0)
+        del exchange
+        assert transport.connections() == (0, 0)
+        assert await blocking(server.wait_outcome, 0, SOON) == "client-closed"
+        await transport.aclose()
+
+    run(main)
+
+
 def test_a_body_that_does_not_end_after_the_end(runs: Runs, server: ChatServer) -> None:
     """It is waited for, for a moment; then the connection is closed."""
     server.plan(Answer(events=[event("a"), b"data: [DONE]\n\n"], ending="stall"), Answer())

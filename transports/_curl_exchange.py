@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import re
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ReadError, TransportError, UsageError
@@ -54,7 +56,8 @@ class Lines:
         self._most = max_keepalive_connections
         self._lock = threading.RLock()
         self._closed = False
-        self._busy: set[ImpersonateExchange] = set()
+        # One that nobody holds is over, and its connection closed with it.
+        self._busy: weakref.WeakSet[ImpersonateExchange] = weakref.WeakSet()
         # The longest unused first.
         self._idle: collections.deque[tuple[Any, Line]] = collections.deque()
 
@@ -248,8 +251,10 @@ class ImpersonateExchange:
         return line
 
     def _send(self, line: Line, *more: tuple[CurlOpt, int]) -> None:
-        prepared = self._prepared
-        line.begin(prepared.profile, [*prepared.options, *more], self._take_line, self._take_data, self._hear)
+        # Not held by its own line: it would be closed no sooner than the garbage is collected.
+        me, cls = weakref.proxy(self), ImpersonateExchange
+        calls = [functools.partial(each, me) for each in (cls._take_line, cls._take_data, cls._hear)]
+        line.begin(self._prepared.profile, [*self._prepared.options, *more], *calls)
 
     def _stands(self) -> float:
         """The connection does: the request is on its way."""
