@@ -964,7 +964,7 @@ def test_how_long_and_how_many_are_kept(server: ChatServer) -> None:
 
 
 def test_leaving_early(route: Route, ca: str) -> None:
-    for leave in ("break", "close", "drop", "client"):
+    for leave in ("break", "close", "drop", "transport"):
         index = len(route.server.requests)
         route.server.plan(STALLED)
         client = Client(**on(SYNC, route, ca))
@@ -972,8 +972,8 @@ def test_leaving_early(route: Route, ca: str) -> None:
         next(stream)
         if leave == "close":
             stream.close()
-        elif leave == "client":
-            client.close()
+        elif leave == "transport":
+            client.transport.close()
             with pytest.raises(DeltawireError):
                 list(stream)
         del stream
@@ -985,7 +985,7 @@ def test_leaving_early(route: Route, ca: str) -> None:
 
 def test_async_leaving_early(run: Run, route: Route, ca: str) -> None:
     async def main() -> None:
-        for leave in ("close", "drop", "client"):
+        for leave in ("close", "drop", "transport"):
             index = len(route.server.requests)
             route.server.plan(STALLED)
             transport = AsyncImpersonateTransport(verify=ca)
@@ -994,8 +994,9 @@ def test_async_leaving_early(run: Run, route: Route, ca: str) -> None:
             await stream.__anext__()
             if leave == "close":
                 await stream.aclose()
-            elif leave == "client":
-                await client.close()
+            elif leave == "transport":
+                # A client does not close what it was given.
+                await transport.aclose()
                 with pytest.raises(DeltawireError):
                     [each async for each in stream]
             del stream
@@ -1003,6 +1004,7 @@ def test_async_leaving_early(run: Run, route: Route, ca: str) -> None:
             assert await blocking(route.server.wait_outcome, index, SOON) == "client-closed"
             assert transport.connections() == (0, 0)
             await client.close()
+            await transport.aclose()
 
     run(main)
 
