@@ -168,6 +168,24 @@ def test_planned_failures(site: ChatServer) -> None:
     assert (parts(ours)[:3], unframed(ours)) == (parts(theirs)[:3], unframed(theirs))
 
 
+def test_a_shortcut_needs_no_message(site: ChatServer) -> None:
+    name = "11b_shortcut_submit_stream"
+    ours, theirs = replayed(site, name, answer_of(recorded(name)[1]))
+    assert parts(ours)[0] == parts(theirs)[0] == b"HTTP/1.1 200 OK"
+    # The end tells of the site's own shortcuts.
+    assert told(unframed(ours))[:-1] == told(unframed(theirs))[:-1]
+
+
+def test_start_session_refuses_a_wrong_nonce(site: ChatServer) -> None:
+    """As WordPress does with any request of its REST API; it wants none."""
+    wrong: dict[str, str] = {"X-WP-Nonce": "0000000000"}
+    status, _, body = ask(site, path=SESSION, **wrong)
+    assert (status, json.loads(body)["code"]) == (403, "rest_cookie_invalid_nonce")
+    assert [ask(site, path=SESSION, **each)[0] for each in ({}, {"X-WP-Nonce": site.nonce})] == [200, 200]
+    with ChatServer(needs_nonce=False) as open_site:
+        assert ask(open_site, path=SESSION, **wrong)[0] == 200
+
+
 def test_start_session_is_no_get(site: ChatServer) -> None:
     ours, theirs = replayed(site, "08c_start_session_get")
     assert parts(ours)[0] == parts(theirs)[0]

@@ -67,7 +67,8 @@ class _Submit:
         """Read the body as PHP does. Raises `_Refused`."""
         asked = _parameters(incoming)
         message, history = asked.get("newMessage"), asked.get("messages")
-        if not isinstance(message, str) or not message.strip(_BLANKS):
+        # The plugin has a message of its own for a shortcut.
+        if not isinstance(message, str) or not (message.strip(_BLANKS) or asked.get("shortcutId")):
             raise _Refused(Answer.error(403, _REJECTED))
         if not (asked.get("botId") or asked.get("customId")):
             raise _Refused(Answer.error(403, _REJECTED))
@@ -99,12 +100,15 @@ class Site:
         self._valid.clear()
         self.add(nonce)
 
-    def refusal(self, incoming: Incoming) -> Reply | None:
-        """The reply to a submit request without a valid nonce; None: it may be answered."""
+    def refusal(self, incoming: Incoming, *, starts: bool) -> Reply | None:
+        """The reply to a submit request without a valid nonce, or one for a session with a wrong nonce; None: it may
+        be answered."""
         given = incoming.record.header("x-wp-nonce")
         if not self._needs_nonce or given in self._valid:
             return None
         if given is None:
+            if starts:
+                return None
             answer = Answer.error(401, "Sorry, you are not allowed to do that.", code="rest_forbidden")
             return self._format(incoming).whole(answer, 0.0)
         answer = Answer.error(403, "Cookie check failed", code="rest_cookie_invalid_nonce")

@@ -246,7 +246,9 @@ class ChatServer(Service):
             return error_reply(405, message, number, allow=method)
         if endpoint in _WITH_KEY and not self._may(record):
             return error_reply(401, "Incorrect API key provided.", number)
-        return self._site.refusal(incoming) if endpoint == _SUBMIT else None
+        if endpoint in (_SUBMIT, _SESSION):
+            return self._site.refusal(incoming, starts=endpoint == _SESSION)
+        return None
 
     def _answer(self, incoming: Incoming, endpoint: str | None, answer: Answer) -> Reply:
         number = incoming.number
