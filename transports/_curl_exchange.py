@@ -252,9 +252,9 @@ class ImpersonateExchange:
 
     def _send(self, line: Line, *more: tuple[CurlOpt, int]) -> None:
         # Not held by its own line: it would be closed no sooner than the garbage is collected.
-        me, cls = weakref.proxy(self), ImpersonateExchange
-        calls = [functools.partial(each, me) for each in (cls._take_line, cls._take_data, cls._hear)]
-        line.begin(self._prepared.profile, [*self._prepared.options, *more], *calls)
+        me, cls, bound, prepared = weakref.proxy(self), type(self), functools.partial, self._prepared
+        calls = bound(cls._take_line, me), bound(cls._take_data, me), bound(cls._hear, me)
+        line.begin(prepared.profile, [*prepared.options, *more], *calls)
 
     def _stands(self) -> float:
         """The connection does: the request is on its way."""
