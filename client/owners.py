@@ -84,7 +84,12 @@ class Owner(Generic[_T]):
             return self.transport
         if impersonate and given == "httpcore":
             raise ConfigurationError(_CANNOT_IMPERSONATE)
-        return self._one("impersonate" if impersonate else given or "httpcore", verify)
+        if not impersonate:
+            return self._one(given or "httpcore", verify)
+        transport: Any = self._one("impersonate", verify)
+        # That it is a browser's name is told here, before anything is asked.
+        transport.profile(impersonate)
+        return transport  # type: ignore[no-any-return]
 
     def _one(self, name: str, verify: Any) -> _T:
         # A context is held by its transport, a path object is not: another one may come to have its id.

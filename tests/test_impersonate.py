@@ -382,6 +382,29 @@ def test_an_unknown_browser(driver: Driver, server: ChatServer) -> None:
     assert server.connections == 0
 
 
+def test_an_unknown_browser_of_a_client(server: ChatServer) -> None:
+    strange: list[Any] = ["netscape", ["chrome"]]
+    for bad in strange:
+        for kind in (Client, AsyncClient):
+            with pytest.raises(ConfigurationError, match=re.escape(f"impersonate={bad!r} is no browser")):
+                kind(base_url=server.url, impersonate=bad)
+    with Client(base_url=server.url) as client, pytest.raises(ConfigurationError, match="netscape"):
+        client.chat.completions.create(model="m", messages="Hi", impersonate="netscape")
+    assert server.connections == 0
+
+
+def test_a_client_on_a_way_of_its_own(driver: Driver, tmp_path: Path) -> None:
+    options = {"impersonate": "chrome", "http2": True, "timeout": 5, "max_retries": 0, "api_key": KEY}
+    with Peer(HEAD + chunk(event("a")) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n") as peer:
+        url = f"http://127.0.0.1:{peer.port}/v1"
+        assert driver.stream({"base_url": url, "local_address": "127.0.0.2", **options}).text == "a"
+        assert peer.clients == ["127.0.0.2"]
+    missing = str(tmp_path / "socket")
+    error = driver.stream({"base_url": url, "uds": missing, **options}).error
+    assert type(error) is ConnectError
+    assert missing in str(error)
+
+
 def test_other_transports_refuse(server: ChatServer) -> None:
     request = HTTPRequest("GET", f"{server.url}/models", (), impersonate="chrome")
     for transport in (HTTPCoreTransport(), AsyncHTTPCoreTransport()):

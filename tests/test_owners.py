@@ -152,7 +152,7 @@ def test_closed(make: Any) -> None:
     made = [
         owner.transport_for("P", None, ""),
         owner.transport_for("P", False, ""),
-        owner.transport_for("P", None, "x"),
+        owner.transport_for("P", None, "chrome"),
     ]
     assert owner.close() == made
     for verify in (None, False, "ca.pem"):

@@ -71,8 +71,8 @@ class _Options:
 
         self.impersonate = impersonate
         # By the name that was given: asking libcurl takes longer.
-        self._profile = functools.lru_cache(maxsize=64)(profile)
-        self._profile(impersonate)
+        self._cached = functools.lru_cache(maxsize=64)(profile)
+        self.profile(impersonate)
         self._setup = Setup.of(verify, uds, local_address)
         self._new_lines = functools.partial(Lines, keepalive_expiry, max_keepalive_connections)
         self._closed = False
@@ -81,12 +81,18 @@ class _Options:
     def _begin(self) -> None:
         raise NotImplementedError
 
+    def profile(self, impersonate: str) -> str:
+        """The browser's name as libcurl knows it. Raises `ConfigurationError` for one that it does not know."""
+        from ._curl import profile
+
+        return self._cached(impersonate) if isinstance(impersonate, str) else profile(impersonate)
+
     def _prepare(self, request: HTTPRequest, proxy: Proxy | None) -> Prepared:
         from ._curl_request import prepared
 
         if self._closed:
             raise UsageError("the client is closed: make a new one")
-        return prepared(request, proxy, self._profile(request.impersonate or self.impersonate), self._setup)
+        return prepared(request, proxy, self.profile(request.impersonate or self.impersonate), self._setup)
 
 
 class ImpersonateTransport(_Options):
