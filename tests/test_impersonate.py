@@ -372,7 +372,7 @@ def test_an_unknown_browser(driver: Driver, server: ChatServer) -> None:
     kind = ImpersonateTransport if driver.name == "sync" else AsyncImpersonateTransport
     with pytest.raises(ConfigurationError, match=r"'chrme'.*did you mean.*'chrome'.*profiles\(\)"):
         kind(impersonate="chrme")
-    strange: list[Any] = ["", "chrome\0x", None, 3]
+    strange: list[Any] = ["", "chrome\0x", None, 3, ["chrome"]]
     for bad in strange:
         with pytest.raises(ConfigurationError, match="profiles"):
             kind(impersonate=bad)
@@ -634,6 +634,12 @@ def test_a_unix_domain_socket(driver: Driver, server: ChatServer, tmp_path: Path
     kind = ImpersonateTransport if driver.name == "sync" else AsyncImpersonateTransport
     with pytest.raises(ConfigurationError, match="uds="):
         kind(uds=path).open(simple(server.url), Reply(), deadlines(), proxy=Proxy.parse("http://p"))
+
+
+def test_no_path_of_a_socket() -> None:
+    for kind in (ImpersonateTransport, AsyncImpersonateTransport, HTTPCoreTransport, AsyncHTTPCoreTransport):
+        with pytest.raises(ConfigurationError, match="uds= must be the path of a socket, not int"):
+            kind(uds=5)  # type: ignore[arg-type]
 
 
 def test_a_local_address(driver: Driver, server: ChatServer) -> None:

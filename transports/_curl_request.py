@@ -23,6 +23,7 @@ from deltawire.protocol.proxy import proxy_fields
 from deltawire.protocol.request import field
 from deltawire.protocol.site import HISTORICAL_USER_AGENT
 
+from ._options import socket_path
 from ._tls import tls_context
 from .streams.layers import is_ip_address
 
@@ -71,7 +72,7 @@ class Setup(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, verify: Verify, uds: str | os.PathLike[str] | None, local_address: str | None) -> Setup:
         """Raises `ConfigurationError` for what libcurl can't do."""
-        path = None if uds is None else os.fspath(uds)
+        path = socket_path(uds)
         options = [*_PROBES, *_trust(verify)]
         if path is not None:
             options.append((CurlOpt.UNIX_SOCKET_PATH, _text(path, "uds")))

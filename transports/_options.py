@@ -51,6 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError("http2=True needs the h2 package: pip install 'deltawire[http2]'")
         if self.uds is not None and not HAS_UNIX_SOCKETS:
             raise ConfigurationError("uds= needs Unix domain sockets, which this system has not")
+        socket_path(self.uds)
 
     def pool_arguments(self, proxy: Proxy | None) -> dict[str, Any]:
         """The arguments of a pool for connections through this proxy."""
@@ -60,7 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             "way": Way(
                 proxy=proxy,
                 proxy_context=functools.partial(self._context, "proxy"),
-                uds=None if self.uds is None else os.fspath(self.uds),
+                uds=socket_path(self.uds),
                 local_address=self.local_address,
             ),
             "context": functools.partial(self._context, "http2" if self.http2 else ""),
@@ -77,6 +78,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         if context is None:
             context = self.contexts[purpose] = tls_context(self.verify, purpose=purpose)
         return context
+
+
+def socket_path(uds: Any) -> str | None:
+    """What ``uds=`` names. Raises `ConfigurationError` for what is no path."""
+    try:
+        return None if uds is None else os.fsdecode(uds)
+    except TypeError:
+        raise ConfigurationError(f"uds= must be the path of a socket, not {type(uds).__name__}") from None
 
 
 def refuse_impersonation(request: HTTPRequest) -> None:
