@@ -112,16 +112,15 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
             user_agent = HISTORICAL_USER_AGENT if user_agent is None else user_agent
         if page_path is None:
             page_path = _HISTORICAL_PAGE if historical else "/"
-        page_url = _under(url, page_path, path, default_query)
         fields = first_fields(url, "deltawire" if user_agent is None else user_agent)
         if historical:
-            fields += _browser_fields(url, _under(url, _HISTORICAL_PAGE, path, None))
+            fields += _browser_fields(url, _under(url, page_path, path, None))
         headers = dict(default_headers or {})
         merge_fields(fields, headers)
         return cls(
             submit_url=submit_url,
             session_url=_under(url, session_path, path, default_query),
-            page_url=page_url,
+            page_url=_under(url, page_path, path, default_query),
             bot_id=bot_id,
             context_id=context_id,
             custom_id=custom_id,

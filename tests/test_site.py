@@ -238,7 +238,7 @@ def test_the_historical_siblings() -> None:
     assert fields[b"user-agent"] == b"ua"
     assert fields[b"x-wp-nonce"] == b"n"
     assert fields[b"origin"] == b"http://x.org"
-    assert fields[b"referer"] == b"http://x.org/blog/chatgpt-free-use/"
+    assert fields[b"referer"] == b"http://x.org/blog/chat/"
 
 
 def test_the_historical_messages_go_as_they_are() -> None:
