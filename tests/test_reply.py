@@ -620,6 +620,13 @@ def test_models(body: object) -> None:
         same(parts, events, headers=JSON, dialect="models")
 
 
+@pytest.mark.parametrize("body", [b'{"object":"list","data":null}', b'{"data":[]}', b"[]", b'{"models":[]}'])
+def test_no_models(body: bytes) -> None:
+    models = read(body, headers=JSON, dialect="models")[0]
+    assert isinstance(models, ModelList)
+    assert models.data == []
+
+
 def test_models_that_are_none() -> None:
     for body in (b"{}", b'{"choices": []}', b'{"data": 5}'):
         assert isinstance(failure(read(body, headers=JSON, dialect="models")), UnexpectedReplyError)

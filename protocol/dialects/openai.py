@@ -243,7 +243,11 @@ def read_models(body: bytes) -> ModelList | None:
     value, rest = loads(body), {}
     if isinstance(value, dict):
         rest = {key: held for key, held in value.items() if key not in ("data", "models")}
+        says_list = value.get("object") == "list" and "data" in value
         value = value.get("data") or value.get("models", value.get("data"))
+        if value is None and says_list:
+            # An empty one, as Go writes it.
+            value = []
     if not isinstance(value, list):
         return None
     models = build_with_extra(ModelList, rest)
