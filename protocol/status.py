@@ -299,6 +299,11 @@ def status_error(
     return _build(status, error or ErrorObject(""), headers, context, f"status {status}", dialect)
 
 
+def _refuses(body: Any) -> bool:
+    """Whether the plugin itself says no, and not WordPress or a gateway."""
+    return isinstance(body, dict) and body.get("success") is False
+
+
 def _build(
     status: int | None,
     error: ErrorObject,
@@ -315,7 +320,7 @@ def _build(
     by_code = _ADVICE_BY_CODE.get(error.code, "") if isinstance(error.code, str) else ""
     if by_code:
         advice = by_code
-    elif status in (401, 403) and isinstance(error.body, dict) and error.body.get("success") is False:
+    elif dialect in _SITES and status in (401, 403) and _refuses(error.body):
         advice = "The site refuses this message: see its words."
     details: dict[str, Any] = {}
     if status is not None and 300 <= status <= 399:

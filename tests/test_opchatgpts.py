@@ -687,3 +687,6 @@ def test_other_errors_are_no_stale_nonces() -> None:
     error = refused(403, {"success": False, "message": "No."})
     assert isinstance(error, PermissionDeniedError)
     assert "see its words" in str(error)
+    # Other servers may say so, too.
+    body = b'{"success":false,"message":"No."}'
+    assert "check its rights" in str(failure(read(body, status=403, headers=JSON, dialect="openai")))
