@@ -20,6 +20,7 @@ from deltawire.protocol import (
     StreamEnded,
     StreamFailed,
 )
+from deltawire.protocol.images import ImagesResponse
 
 
 def run(file: str, *, content_type: str, dialect: str, split: int, as_json: bool) -> int:
@@ -96,7 +97,13 @@ def _line(event: Event, as_json: bool) -> str:
     if isinstance(event, SessionStarted):
         said = {"event": "session", "session_id": event.session_id, "nonce": event.nonce}
         return json.dumps(said) if as_json else f"session {event.session_id!r}, nonce {event.nonce!r}"
-    kind = "chunk" if isinstance(event, ChatCompletionChunk) else "models"
+    kind = (
+        "chunk"
+        if isinstance(event, ChatCompletionChunk)
+        else "images"
+        if isinstance(event, ImagesResponse)
+        else "models"
+    )
     if as_json:
         return json.dumps({"event": kind, kind: event.to_dict()})
     return f"{kind} {event.to_json(indent=None)}"

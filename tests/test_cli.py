@@ -265,6 +265,15 @@ def test_replay_of_a_cut_off_response(capsys: pytest.CaptureFixture[str]) -> Non
     assert events[-1]["error"] == "TruncatedStreamError"
 
 
+def test_replay_of_what_is_no_chat(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b'{"data":[{"id":"m","url":"http://x/a.png"}]}')
+    for dialect in ("images", "models"):
+        status, events = replay(capsys, str(body), "--dialect", dialect)
+        assert (status, [each["event"] for each in events]) == (0, [dialect, "ended"])
+        assert len(events[0][dialect]["data"]) == 1
+
+
 def test_replay_of_a_body(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_bytes(b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
