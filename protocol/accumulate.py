@@ -297,6 +297,16 @@ class Accumulator:
         if self._extras:
             _merge(self._extra, chunk.model_extra)
 
+    def add_text(self, chunk: ChatCompletionChunk) -> None:
+        """As `add`, for a chunk that holds a first choice and nothing but its text; sooner done."""
+        text = chunk.choices[0].delta.content
+        if 0 not in self.texts:
+            self.add(chunk)
+        elif text is not None:
+            self.texts[0].append(text)
+            self.contents += bool(text)
+        self.last = chunk
+
     def _parts(self, index: int) -> _ChoiceParts:
         parts = self._choices.get(index)
         if parts is None:

@@ -511,3 +511,15 @@ def test_texts_are_joined_once() -> None:
     for _ in range(100):
         accumulator.add(ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content="ab"))]))
     assert accumulator.texts == {0: ["ab"] * 100}
+
+
+def test_a_chunk_of_text_is_folded_in_as_any_other() -> None:
+    for texts in (["a", "", None, "b"], [None, "a"], ["", ""], [None]):
+        slow, quick = Accumulator(), Accumulator()
+        for text in texts:
+            chunk = ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content=text))])
+            slow.add(chunk)
+            quick.add_text(chunk)
+            assert quick.last is slow.last is chunk
+            assert quick.contents == slow.contents
+        assert quick.completion() == slow.completion()

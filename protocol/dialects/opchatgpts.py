@@ -162,15 +162,8 @@ class OpchatgptsEvents:
                 self._add(chunk, into)
                 self._add(_last({}, {}), into)
                 return DONE
-        texts = self._accumulator.texts
-        if 0 not in texts:
-            self._add(chunk, into)
-        else:
-            # As `Accumulator.add`, for a chunk that is nothing but text.
-            into.append(chunk)
-            texts[0].append(chunk.choices[0].delta.content or "")
-            self._accumulator.last = chunk
-            self._accumulator.contents += 1 if chunk.choices[0].delta.content else 0
+        into.append(chunk)
+        self._accumulator.add_text(chunk)
         return None
 
     def _end(self, value: dict[str, Any], around: dict[str, Any], into: list[Any]) -> Signal | None:
