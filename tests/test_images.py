@@ -191,7 +191,9 @@ def test_an_empty_list_beside_an_error() -> None:
 REFUSED = {"error": {"message": "not safe", "type": "invalid_request_error", "code": "content_policy_violation"}}
 
 
-@pytest.mark.parametrize("value", [[REFUSED], {"data": [REFUSED]}, {"data": [None, {"url": None}, REFUSED, {"error": 1}]}])
+@pytest.mark.parametrize(
+    "value", [[REFUSED], {"data": [REFUSED]}, {"data": [None, {"url": None}, REFUSED, {"error": 1}]}]
+)
 def test_errors_in_the_place_of_all_images(value: Any) -> None:
     error = failure(events(value))
     assert isinstance(error, BadRequestError)

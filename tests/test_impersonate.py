@@ -790,6 +790,7 @@ def test_http2(driver: Driver, authority: trustme.CA, tmp_path: Path, ca: str, p
     thread = threading.Thread(target=lambda: asyncio.run(server.main()))
     thread.start()
     assert server.started.wait(5)
+
     def stream(model: str = MODEL, **more: Any) -> Heard:
         options = given(driver, f"https://127.0.0.1:{server.port}/v1", verify=ca, **more)
         heard = driver.stream(options, model=model)

@@ -711,6 +711,8 @@ def test_no_repr_shows_what_may_be_a_key() -> None:
     assert repr(endpoint) == "Endpoint('http://s/v1/chat/completions?api-version=***&key=***&***')"
     assert KEY not in repr(HTTPRequest("POST", "http://s/", ((b"x-wp-nonce", KEY.encode()),)))
     assert repr(HTTPRequest("GET", "http://s/a", ())).startswith("HTTPRequest('GET', 'http://s/a', ")
-    assert repr(SessionStarted("name", KEY)) == str(SessionStarted("name", KEY)) == (
-        "SessionStarted(session_id='name', nonce='***')"
+    assert (
+        repr(SessionStarted("name", KEY))
+        == str(SessionStarted("name", KEY))
+        == ("SessionStarted(session_id='name', nonce='***')")
     )
