@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from deltawire.protocol import ChatCompletion, DeltawireError
 
@@ -85,11 +86,11 @@ class AsyncChat:
         return AsyncCompletions(self._client)
 
 
-class AsyncCall(Generic[_T]):
+class AsyncCall(Coroutine[Any, Any, _T]):
     """A call that has not been sent: ``await`` it, or iterate it at once where it streams.
 
     It sends at the first ``await`` or step. Awaited twice, it gives the same object; never awaited, it sends
-    nothing.
+    nothing. As a coroutine it may be given to ``asyncio.create_task``, too.
     """
 
     def __init__(self, call: Call, client: AsyncClient) -> None:
@@ -97,9 +98,35 @@ class AsyncCall(Generic[_T]):
         self._client = client
         self._result: _T | None = None
         self._lock: Any = None
+        # What a task runs, which drives us by `send`.
+        self._running: Coroutine[Any, Any, _T] | None = None
 
     def __await__(self) -> Generator[Any, None, _T]:
         return self._get().__await__()
+
+    def send(self, value: Any) -> Any:
+        """See ``collections.abc.Coroutine``."""
+        return self._step("send", value)
+
+    def throw(self, *error: Any) -> Any:
+        """See ``collections.abc.Coroutine``."""
+        return self._step("throw", *error)
+
+    def _step(self, how: str, *arguments: Any) -> Any:
+        if self._running is None:
+            self._running = self._get()
+        try:
+            return getattr(self._running, how)(*arguments)
+        except BaseException:
+            # It is over, by a result or by an error; another task may ask once more.
+            self._running = None
+            raise
+
+    def close(self) -> Any:
+        """See ``collections.abc.Coroutine``."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
 
     async def _get(self) -> _T:
         import anyio
@@ -144,8 +171,20 @@ class AsyncStreamCall(AsyncCall[AsyncStream]):
         if self._result is not None:
             await self._result.aclose()
 
-    # The OpenAI SDK's name.
-    close = aclose
+    def close(self) -> Closing:  # type: ignore[override] # it can be awaited, too
+        """A coroutine's ``close``; and ``await call.close()``, the OpenAI SDK's name, is `aclose`."""
+        super().close()
+        return Closing(self)
+
+
+class Closing:
+    """To be awaited; or not."""
+
+    def __init__(self, call: AsyncStreamCall) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._call.aclose().__await__()
 
 
 class AsyncCompletions:

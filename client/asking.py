@@ -79,6 +79,10 @@ def call_of(
             text(said.get(name, name), asked[name])
     if asked.get("prompt") is not None and not isinstance(asked["prompt"], str):
         raise ConfigurationError(f"prompt must be a str, not {type(asked['prompt']).__name__}")
+    if kind == "images" and asked.get("prompt") is None:
+        raise ConfigurationError("prompt is missing: say what to draw")
+    if kind == "models" and given:
+        raise ConfigurationError(f"a list of models is asked for without {sorted(given)[0]!r}")
     if asked.get("extra_parameters") is not None:
         asked["extra_parameters"] = _names("extra_parameters", asked["extra_parameters"])
     if "api_key" in asked:

@@ -16,7 +16,6 @@ from deltawire.protocol import (
     ChatCompletion,
     ChatCompletionChunk,
     ChunkChoice,
-    ConfigurationError,
     Context,
     Deadlines,
     Delta,
@@ -41,7 +40,7 @@ from deltawire.protocol.messages import last_user_text
 from deltawire.protocol.objects import with_extra
 
 from .providers.methods import is_own
-from .settings import UNSET, Settings, as_provider, name_of, policy_of
+from .settings import UNSET, Settings, as_provider, holds_providers, name_of, not_a_provider, policy_of
 from .targets import Ask, Session, Target
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ class Call:
         """Whether an image model has answered a chat, with images."""
         self._targets: dict[int, Target] = {}
         # Several providers have their turns; what one of them can't do, another may.
-        self.several = hasattr(given, "plan")
+        self.several = holds_providers(given)
         self._native = native and not self.several
         if not self.several:
             self.target(given)
@@ -233,7 +232,8 @@ class Call:
         return target
 
     def _bind(self, provider: Any) -> Target:
-        overridden = not self._native and is_own(provider, "create_async_generator")
+        # Whoever overrides the way to chats has said nothing of models and images.
+        overridden = self.ask.kind == "chat" and not self._native and is_own(provider, "create_async_generator")
         if not overridden and hasattr(provider, "target"):
             target: Target = provider.target(self.ask, self.settings)
             working = target.working
@@ -243,9 +243,7 @@ class Call:
             target = GeneratedTarget(provider, self)
             working = getattr(provider, "working", True)
         else:
-            raise ConfigurationError(
-                f"{provider!r} is no provider: give a class or an instance of one, or the name of one of ours"
-            )
+            raise not_a_provider(provider)
         if not (working or self.ask.ignore_working or self.settings.ignore_working):
             raise ProviderNotWorkingError(
                 f"{name_of(provider)} is marked as not working: name another provider, or say ignore_working=True"

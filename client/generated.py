@@ -1,11 +1,13 @@
 """Providers with a ``create_async_generator`` of their own: what they yield, as the replies of a call.
 
 The rules of calls (attempts, content, the verdict at the end) hold for them as for replies that came over HTTP; only
-proxy and timeout are theirs to heed: they are given as arguments.
+proxy and timeout are theirs to heed: they are given as arguments. (A deadline of ours around a step would break what a
+generator may have open across its ``yield``: trio's cancel scopes have to be left in the order they were entered.)
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import (
@@ -80,7 +82,7 @@ class GeneratedAttempt(Attempt):
         self.proxy = proxy = call.settings.proxy_for(self.url or "https://example.org/", call.proxy)
         given = {
             "proxy": None if proxy is None else _whole(proxy),
-            "timeout": call.timeout.first_content,
+            "timeout": _seconds(call),
             "media": pairs(ask.media),
             "api_key": key,
             "api_base": ask.base_url or call.settings.given_url,
@@ -111,6 +113,13 @@ class GeneratedAttempt(Attempt):
         return provider.create_async_generator(model, messages, stream=self._call.stream, **self.arguments)
 
 
+def _seconds(call: Call) -> float | None:
+    """How long the generator may wait for the first content."""
+    first, at = call.timeout.first_content, call.total_at
+    left = None if at is None else max(at - time.monotonic(), 0.001)
+    return min((each for each in (first, left) if each is not None), default=None)
+
+
 def _taken(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
     """Those of the arguments that the function takes."""
     import inspect
@@ -136,6 +145,8 @@ class GeneratedReply:
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._calls = 0
+        # One that was yielded: g4f's own providers tell so of what they have tried in vain.
+        self._error: Exception | None = None
 
     @property
     def contents(self) -> int:
@@ -147,11 +158,18 @@ class GeneratedReply:
         return None if self._accumulator.empty else self._accumulator.completion()
 
     def receive(self, piece: Any) -> list[Event]:
-        """The next piece. What is none of ours is the text that it prints as; None is none."""
+        """The next piece. What is none of ours is the text that it prints as; None is none; an exception is how the
+        answer ends, unless more of it comes."""
         if self.done or piece is None:
             return []
-        if isinstance(piece, (bytes, bytearray)):
-            return self.fail(ConfigurationError("the provider's generator yields bytes: let it decode them first"))
+        if isinstance(piece, Exception):
+            self._error = piece
+            return []
+        if isinstance(piece, (bytes, bytearray, dict, list, tuple, set)):
+            kind = type(piece).__name__
+            return self.fail(
+                ConfigurationError(f"the provider's generator yields {kind}, which is no text: let it yield str")
+            )
         if isinstance(piece, FinishReason):
             self._finish_reason = piece.reason
             return []
@@ -159,7 +177,7 @@ class GeneratedReply:
             self._usage = piece
             return []
         if isinstance(piece, ChatCompletionChunk):
-            return self._chunk(piece)
+            return self._cut(piece)
         delta = Delta()
         if isinstance(piece, Reasoning):
             delta.reasoning_content = piece.text
@@ -179,8 +197,26 @@ class GeneratedReply:
         return events
 
     def _chunk(self, chunk: ChatCompletionChunk) -> list[Event]:
+        before = self.contents
         self._accumulator.add(chunk)
+        if self.contents != before:
+            self._error = None
         return [chunk]
+
+    def _cut(self, chunk: ChatCompletionChunk) -> list[Event]:
+        """A chunk of the provider's own, up to a stop word."""
+        if self._stop is None:
+            return self._chunk(chunk)
+        events: list[Event] = []
+        for choice in chunk.choices:
+            if choice.index == 0 and choice.delta.content:
+                choice.delta.content = self._stop.receive(choice.delta.content)
+            if choice.index == 0 and choice.finish_reason is not None:
+                if self._stop.stopped:
+                    choice.finish_reason = "stop"
+                choice.delta.content = (choice.delta.content or "") + self._stop.flush() or None
+        events += self._chunk(chunk)
+        return events + self.end() if self._stop.stopped else events
 
     def _flush(self) -> list[Event]:
         """The text that might have been the beginning of a stop word."""
@@ -191,6 +227,8 @@ class GeneratedReply:
         """The generator is at its end."""
         if self.done:
             return []
+        if self._error is not None:
+            return self.fail(self._error)
         events = self._flush()
         self.done = True
         # Without any content it needs a reason of its own to count as an answer.

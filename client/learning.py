@@ -18,7 +18,7 @@ from deltawire.protocol.retry import failure
 from .asking import call_of
 from .providers.base import Learnt, declared_in
 from .providers.methods import is_own
-from .settings import as_provider
+from .settings import as_provider, holds_providers
 
 if TYPE_CHECKING:
     from deltawire.protocol import ModelList
@@ -109,7 +109,7 @@ class Names:
 
     def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
         given = as_provider(options.pop("provider", None)) or settings.provider or settings.unnamed
-        each = given.providers if hasattr(given, "plan") else [given]
+        each = given.providers if holds_providers(given) else [given]
         self.calls = [Learning(provider, settings, dict(options), native=False) for provider in each]
 
     def result(self, which: str) -> list[str]:

@@ -230,10 +230,22 @@ def as_provider(provider: Any) -> Any:
         from .providers.names import named
 
         return named(provider)
-    if isinstance(provider, type) and hasattr(provider, "plan"):
+    if isinstance(provider, type) and holds_providers(provider):
         name = provider.__name__
         raise ConfigurationError(f"{name} has to be told whom to ask: give {name}([...]), with a list of providers")
     return provider
+
+
+def holds_providers(provider: Any) -> bool:
+    """Whether it asks providers of its own, in turn."""
+    return callable(getattr(provider, "plan", None))
+
+
+def not_a_provider(given: Any) -> ConfigurationError:
+    """The error for what stands in a provider's place."""
+    return ConfigurationError(
+        f"{given!r} is no provider: give a class or an instance of one, or the name of one of ours"
+    )
 
 
 def name_of(provider: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from driving import HI, MODEL, Peer, Run, blocking
 from programs import run_program
 
-from deltawire import AsyncClient, AsyncStream, MissingAuthError, ReadError, UsageError
+from deltawire import AsyncClient, AsyncStream, AuthenticationError, MissingAuthError, ReadError, UsageError
 from deltawire.testing import Answer, ChatServer, ProxyServer
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -59,6 +60,64 @@ def test_the_classic_program(server: ChatServer, proxy: ProxyServer, start: str)
 
 async def text_of(stream: Any) -> str:
     return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+
+
+def test_tasks(server: ChatServer) -> None:
+    """`asyncio` makes tasks of coroutines only, and programs give it calls."""
+
+    async def main() -> None:
+        async with AsyncClient(base_url=server.url) as client:
+            create = client.chat.completions.create
+            call = create(HI, MODEL)
+            task = asyncio.create_task(call)
+            assert (await task).choices[0].message.content == "Hello"
+            assert await asyncio.create_task(call) is task.result()
+            assert await text_of(await asyncio.create_task(create(HI, MODEL, stream=True))) == "Hello"
+            several = await asyncio.gather(*[create(HI, MODEL) for _ in range(3)])
+            assert [each.choices[0].message.content for each in several] == ["Hello"] * 3
+            assert (await asyncio.wait_for(create(HI, MODEL), 5)).choices
+            server.plan(Answer(status=401))
+            failing = create(HI, MODEL)
+            with pytest.raises(AuthenticationError):
+                await asyncio.create_task(failing)
+            assert (await asyncio.create_task(failing)).choices, "asked again"
+            assert asyncio.iscoroutine(failing)
+
+    asyncio.run(main())
+    client = AsyncClient(base_url=server.url)
+    assert asyncio.run(client.chat.completions.create(HI, MODEL)).choices
+    assert len(server.requests) == 9
+
+
+def test_a_task_that_is_cancelled(server: ChatServer) -> None:
+    async def main() -> None:
+        async with AsyncClient(base_url=server.url) as client:
+            server.plan(Answer(cut_after=0, ending="stall"))
+            task = asyncio.create_task(client.chat.completions.create(HI, MODEL))
+            await blocking(server.wait_requests, 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await blocking(server.wait_outcome, 0, 5) == "client-closed"
+
+    asyncio.run(main())
+
+
+def test_closing_a_call(run: Run, server: ChatServer) -> None:
+    async def main() -> None:
+        async with AsyncClient(base_url=server.url) as client:
+            call = client.chat.completions.create(HI, MODEL)
+            call.close()
+            assert (await call).choices, "it was not begun"
+            stream = client.chat.completions.create(HI, MODEL, stream=True)
+            await stream.close()
+            stream.close()
+            await stream.__anext__()
+            await stream.close()
+            with pytest.raises(StopAsyncIteration):
+                await stream.__anext__()
+
+    run(main)
 
 
 def test_the_forms_of_a_streaming_call(run: Run, server: ChatServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -363,3 +364,32 @@ def test_an_image_model_without_a_client(server: ChatServer) -> None:
     provider = mine(server)(image_models=["painter"])
     (piece,) = (piece for piece in provider.create_generator("painter", "a cat") if isinstance(piece, ImageResponse))
     assert piece.urls == [f"{server.site_url}/images/1-0.png"]
+
+
+# --- What is asked in vain ------------------------------------------------------------------------------------
+
+
+def test_models_take_no_parameters(each: Each, server: ChatServer) -> None:
+    with pytest.raises(ConfigurationError, match="without 'temperature'"):
+        each({"base_url": server.url}, lambda client: client.models.list(temperature=1))
+    assert not server.requests
+
+
+def test_images_need_a_prompt_and_take_no_media(each: Each, server: ChatServer) -> None:
+    with pytest.raises(ConfigurationError, match="prompt is missing: say what to draw"):
+        each({"base_url": server.url}, lambda client: client.images.generate(None, "painter"))
+
+    def draw(client: Any, **given: Any) -> Any:
+        return client.images.generate("a", "painter", **given)
+
+    for given in ({"image": PNG}, {"media": [(PNG, "a.png")]}):
+        with pytest.raises(ConfigurationError, match="painter draws from the prompt alone: leave out media and image"):
+            each({"base_url": server.url}, functools.partial(draw, **given))
+
+    class Mine(OpenaiTemplate):
+        api_base = server.url
+        image_models = ["painter"]  # noqa: RUF012
+
+    with pytest.raises(ConfigurationError, match="draws from the prompt alone"):
+        each({"provider": Mine}, lambda client: client.chat.completions.create("a", "painter", image=PNG))
+    assert not server.requests

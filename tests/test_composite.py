@@ -78,6 +78,21 @@ def test_what_is_no_list(kind: Any, wrong: Any) -> None:
 
 
 @each_kind
+@pytest.mark.parametrize("wrong", [None, 42, object])
+def test_what_is_no_provider(kind: Any, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is no provider: give a class or an instance"):
+        kind([A, wrong])
+
+
+def test_an_attribute_that_happens_to_be_called_plan() -> None:
+    class Free(OpenaiTemplate):
+        plan = "free"
+
+    assert RetryProvider([Free]).providers == [Free]
+    assert make(provider=Free).provider is Free
+
+
+@each_kind
 def test_a_name_that_nobody_has(kind: Any) -> None:
     with pytest.raises(ProviderNotFoundError, match="no provider 'Opnaichat'; did you mean 'OpenaiChat'"):
         kind([A, "Opnaichat"])

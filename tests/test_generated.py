@@ -155,9 +155,64 @@ def test_chunks_go_through(driver: Driver) -> None:
     assert (completion.id, completion.choices[0].finish_reason, completion.usage.total_tokens) == ("x", "length", 7)
 
 
-@pytest.mark.parametrize("kind", [list, dict, set])
-def test_other_objects_are_what_they_print_as(driver: Driver, kind: Callable[[], Any]) -> None:
-    assert driver.ask({"provider": Own(kind())}).text == str(kind())
+def test_other_objects_are_what_they_print_as(driver: Driver) -> None:
+    assert driver.ask({"provider": Own(anyio.Path("a"), 7)}).text == "a7"
+
+
+@both_kinds
+@pytest.mark.parametrize("kind", [bytes, bytearray, list, dict, set, tuple])
+def test_what_is_no_text(driver: Driver, kind: Callable[[], Any], stream: bool) -> None:
+    """Its repr() in the midst of the answer is what nobody means."""
+    provider = Own("a", kind())
+    heard = driver.ask({"provider": provider}, stream=stream, max_retries=0)
+    assert isinstance(heard.error, ConfigurationError)
+    assert f"yields {kind.__name__}, which is no text" in str(heard.error)
+    assert heard.text == ("a" if stream else "")
+    assert provider.ended.is_set()
+
+
+@both_kinds
+@pytest.mark.parametrize("pieces", [(OwnError("no"),), ("a", OwnError("first"), OwnError("no"), None, "")])
+def test_an_error_that_is_yielded_ends_the_answer(driver: Driver, pieces: Any, stream: bool) -> None:
+    heard = driver.ask({"provider": Own(*pieces)}, stream=stream, max_retries=0)
+    assert isinstance(heard.error, OwnError)
+    assert str(heard.error) == "no"
+    assert heard.text == ("a" if stream and len(pieces) > 1 else "")
+
+
+@both_kinds
+def test_an_error_that_is_yielded_before_the_answer(driver: Driver, stream: bool) -> None:
+    """g4f's own providers tell so of what they have tried in vain."""
+    heard = driver.ask({"provider": Own(OwnError("no"), "a")}, stream=stream)
+    assert (heard.text, heard.error) == ("a", None)
+
+
+@both_kinds
+def test_stop_words_in_chunks(driver: Driver, stream: bool) -> None:
+    def said(text: str | None, **more: Any) -> ChatCompletionChunk:
+        return ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content=text), **more)])
+
+    cases = [
+        ([said("one S"), said("TO"), said("P two"), said(None, finish_reason="length")], "one ", "stop"),
+        ([said("one S"), said("TO"), said("RE", finish_reason="length")], "one STORE", "length"),
+        ([said("one S"), said("TOP", finish_reason="length")], "one ", "stop"),
+        ([said("one S"), said(None, finish_reason="length")], "one S", "length"),
+    ]
+    for chunks, text, reason in cases:
+        heard = driver.ask({"provider": Own(*chunks)}, stream=stream, stop="STOP", max_retries=0)
+        assert (heard.text, heard.error) == (text, None)
+        if not stream:
+            assert heard.reply.choices[0].finish_reason == reason
+
+
+def test_the_timeout_is_what_is_left_of_the_total(driver: Driver) -> None:
+    provider = Own("a")
+    driver.ask({"provider": provider, "timeout": Timeout(first_content=None, total=7)})
+    driver.ask({"provider": provider, "timeout": Timeout(first_content=3, total=7)})
+    driver.ask({"provider": provider, "timeout": Timeout(first_content=None)})
+    assert 0 < provider.given[0]["timeout"] <= 7
+    assert provider.given[1]["timeout"] == 3
+    assert "timeout" not in provider.given[2]
 
 
 @both_kinds

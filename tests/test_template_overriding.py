@@ -116,6 +116,35 @@ def test_a_generator_of_ones_own_that_asks_ours(collect: Collect, server: ChatSe
     assert {each.json()["model"] for each in server.requests} == {MODEL}
 
 
+def test_who_overrides_chats_has_said_nothing_of_models_and_images(server: ChatServer, local: Any) -> None:
+    class Loud(local):  # type: ignore[misc]
+        @classmethod
+        async def create_async_generator(cls, model: str, messages: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            yield "loud"
+
+    with Client(provider=Loud) as client:
+        assert client.chat.completions.create(HI, MODEL).choices[0].message.content == "loud"
+        assert [each.id for each in client.models.list().data] == Loud.get_models()
+        assert client.images.generate("a cat", "painter").data[0].url
+    assert [each.path.rpartition("/v1")[2] for each in server.requests] == ["/models", "/models", "/images/generations"]
+
+
+def test_a_key_that_a_function_gives(collect: Collect, server: ChatServer) -> None:
+    class Mine(OpenaiTemplate):
+        api_base = server.url
+        api_key = lambda: "sk-of-a-function"  # noqa: E731
+
+    class Written(OpenaiTemplate):
+        api_base = server.url
+
+        def api_key() -> str:  # type: ignore[misc]
+            return "sk-of-a-function"
+
+    for provider in (Mine, Mine(), Written, Written(), Mine(api_key="sk-of-a-function")):
+        assert told(collect(provider)) == asked(provider) == "Hello"
+    assert {each.header("authorization") for each in server.requests} == {"Bearer sk-of-a-function"}
+
+
 def test_a_generator_of_ones_own_as_a_method(collect: Collect, server: ChatServer) -> None:
     class Loud(OpenaiTemplate):
         async def create_async_generator(self, model: Any, messages: Any, **kwargs: Any) -> AsyncIterator[Any]:  # type: ignore[override]

@@ -15,7 +15,7 @@ A provider with a way of its own to a server inherits from `AsyncGeneratorProvid
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ConfigurationError, Context
@@ -23,9 +23,11 @@ from deltawire.protocol.pieces import Piece
 from deltawire.protocol.status import error_object, status_error, stream_error
 
 from ..settings import name_of, one_of
-from .methods import built_in, either
+from .methods import built_in, either, is_method
 
 if TYPE_CHECKING:
+    from ..blocking import Blocking
+    from ..generating import SyncPieces
     from ..parameters import Messages
 
 AsyncResult = AsyncIterator[str | Piece]
@@ -55,7 +57,7 @@ class BaseProvider:
             theirs = "api_base" if hasattr(type(self), "api_base") else "url"
             attributes[theirs] = one_of(theirs, attributes.get(theirs), "base_url", attributes.pop("base_url"))
         for name, value in attributes.items():
-            if name.startswith("_") or not hasattr(type(self), name) or callable(getattr(type(self), name)):
+            if name.startswith("_") or not hasattr(type(self), name) or is_method(type(self), name):
                 raise ConfigurationError(_unknown(type(self), name))
             setattr(self, name, value)
         own_lists(self)
@@ -70,7 +72,7 @@ class BaseProvider:
 def _unknown(cls: type, name: str) -> str:
     import difflib
 
-    known = [each for each in dir(cls) if not each.startswith("_") and not callable(getattr(cls, each))]
+    known = [each for each in dir(cls) if not each.startswith("_") and not is_method(cls, each)]
     near = difflib.get_close_matches(name, known, 1)
     return f"{cls.__name__} has no attribute {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
@@ -153,7 +155,7 @@ class AsyncGeneratorProvider(BaseProvider):
         raise NotImplementedError(f"{name_of(self)} does not define create_async_generator")
 
     @built_in
-    def create_generator(self, *args: Any, **kwargs: Any) -> Iterator[str | Piece]:
+    def create_generator(self, *args: Any, **kwargs: Any) -> SyncPieces | Blocking:
         """As ``create_async_generator`` and with the same arguments, for programs that block. It sends at once.
 
         (A generator of one's own begins with the first step, in an event loop of its own, in a thread.)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deltawire.protocol import ConfigurationError, DeltawireError, Send, fail_over
 from deltawire.protocol.retry import failure, repeated
 
-from ..settings import as_provider, name_of
+from ..settings import as_provider, holds_providers, name_of, not_a_provider
 from .base import AsyncGeneratorProvider, ProviderModelMixin
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
             raise ConfigurationError("providers must be a list of providers")
         self.providers = [as_provider(provider) for provider in providers]
         for provider in self.providers:
-            if hasattr(provider, "plan"):
+            if not (hasattr(provider, "target") or hasattr(provider, "create_async_generator")):
+                raise not_a_provider(provider)
+            if holds_providers(provider):
                 raise ConfigurationError(f"{name_of(provider)} holds providers itself: list those instead")
         self.last_provider: Any = None
         """The one that was asked last; after a call, the one that answered."""

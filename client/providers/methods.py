@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING
 
-__all__ = ["built_in", "either", "is_own"]
+__all__ = ["built_in", "either", "is_method", "is_own"]
 
 if TYPE_CHECKING:
     # So do type checkers understand them: callable on both.
@@ -25,6 +25,12 @@ else:
 
     class built_in(either):  # noqa: N801
         """The same, for methods behind which our machines are: who overrides one means to be asked himself."""
+
+
+def is_method(cls: type, name: str) -> bool:
+    """Whether a class has a method of that name, and not an attribute that happens to be callable."""
+    found = next((each.__dict__[name] for each in cls.__mro__ if name in each.__dict__), None)
+    return isinstance(found, (either, classmethod, property, types.FunctionType))
 
 
 def is_own(provider: object, method: str) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import types
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import (
-    DEFAULT_BASE_URL,
-    ChatRequest,
-    ConfigurationError,
-)
+from deltawire.protocol import DEFAULT_BASE_URL, ChatRequest, ConfigurationError
 from deltawire.protocol.endpoint import BEARER, CHAT_PATH, IMAGES_PATH, MODELS_PATH, api_headers
 from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
@@ -38,8 +35,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     api_base: str = ""
     """Such as "http://localhost:8000/v1"; "" for ``OPENAI_BASE_URL``, else OpenAI's."""
     api_key: Any = None
-    """The key, a callable that gives it (in the body of a class a ``staticmethod``), or None: see ``api_key_env``; ""
-    for none."""
+    """The key, a callable that gives it (without arguments), or None: see ``api_key_env``; "" for none."""
     api_endpoint: str | None = None
     """The whole URL of chat completions, where it does not lie below ``api_base``."""
     ssl: Any = None
@@ -75,6 +71,9 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._catalogues = {}
+        if isinstance(key := vars(cls).get("api_key"), types.FunctionType):
+            # It gives a key, and is no method.
+            cls.api_key = staticmethod(key)
 
     @either
     def get_headers(
@@ -300,6 +299,8 @@ def _chat_request(provider: Any, ask: Ask, model: str | None) -> ChatRequest | N
 
 
 def _image_request(ask: Ask, model: str | None) -> ImageRequest:
+    if ask.media:
+        raise ConfigurationError(f"{model or 'an image model'} draws from the prompt alone: leave out media and image")
     params, extra_body = _sorted_out(ask, IMAGE_PARAMETERS)
     return ImageRequest(
         prompt=last_user_text(ask.messages) if ask.prompt is None else ask.prompt,
