@@ -325,7 +325,8 @@ def test_a_browser_of_before_fetch_metadata(server: ChatServer) -> None:
 
 def test_the_browser_of_2023_is_not_the_one_that_is_looked_like(server: ChatServer) -> None:
     provider = Opchatgpts(url=server.site_url, historical=True, nonce=server.nonce)
-    for options in ({"impersonate": "chrome"}, {"transport": "impersonate"}):
+    ways: list[dict[str, Any]] = [{"impersonate": "chrome"}, {"transport": "impersonate"}]
+    for options in ways:
         with Client(provider=provider, **options) as client:
             client.chat.completions.create(messages="Hi")
         request = server.requests[-1]
