@@ -7,6 +7,7 @@ reference. (To keep connections between answers there is `Client`.)
 from __future__ import annotations
 
 import collections
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ChatCompletionChunk, DeltawireError, RetryBudget
@@ -31,8 +32,23 @@ if TYPE_CHECKING:
     from .owners import Owner
 
 
-# Whoever asks providers without a client begins anew with each call; what stops a storm must not.
-BUDGET = RetryBudget()
+# Whoever asks providers without a client begins anew with each call; what stops a storm must not: each provider has a
+# budget, and one more for each other server that it is told to ask.
+_budgets: weakref.WeakKeyDictionary[Any, dict[Any, RetryBudget]] = weakref.WeakKeyDictionary()
+
+
+def budget_of(provider: Any, server: Any) -> RetryBudget:
+    """The budget that calls of a provider share which are made without a client."""
+    try:
+        budgets = _budgets.setdefault(provider, {})
+    except TypeError:
+        # It compares by its attributes, and is no key.
+        budgets = {}
+    return budgets.setdefault(server, RetryBudget())
+
+
+# Arguments that name a server.
+_SERVER = ("api_endpoint", "base_url", "api_base")
 
 
 def pieces_of(provider: Any, model: str | None, messages: Any, options: dict[str, Any]) -> AsyncPieces:
@@ -40,7 +56,9 @@ def pieces_of(provider: Any, model: str | None, messages: Any, options: dict[str
     if options.get("proxy", UNSET) is None:
         options["proxy"] = UNSET
     stream = options.pop("stream", False)
-    return AsyncPieces(call_of(make(provider=provider, budget=BUDGET), messages, model, stream, options, native=True))
+    server = next((options[name] for name in _SERVER if isinstance(options.get(name), str)), None)
+    settings = make(provider=provider, budget=budget_of(provider, server))
+    return AsyncPieces(call_of(settings, messages, model, stream, options, native=True))
 
 
 def fetch(provider: Any, api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> list[str]:

@@ -1,9 +1,9 @@
 """What stops a storm of retries. Pure: the time is an argument.
 
 When a server fails for everybody, retries multiply the load that broke it. So the calls of one client (and its
-copies) share a budget, as do all that are made without a client: a retry takes 1 from it, each call puts `per_call`
-in, and time `per_second`; when it is empty, calls fail with their first error. One call after the other never gets
-there, whatever it goes through.
+copies) share a budget, as do those that a provider is asked without a client: a retry takes 1 from it, each call puts
+`per_call` in, and time `per_second`; when it is empty, calls fail with their first error. One call after the other
+never gets there with the usual waits, whatever it goes through.
 
 The figures are those of Finagle's ``RetryBudget`` (20 % of the calls, and 10 a second whatever the load).
 """

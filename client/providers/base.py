@@ -151,7 +151,11 @@ class AsyncGeneratorProvider(BaseProvider):
 
     @either
     def create_async_generator(self, model: str | None, messages: Messages, **kwargs: Any) -> AsyncResult:
-        """The answer, piece by piece. To be defined; ``kwargs`` are what the caller gave besides."""
+        """The answer, piece by piece. To be defined; ``kwargs`` are what the caller gave besides.
+
+        Two of them are yours to heed, as only you know what you are waiting for: ``proxy``, a URL, and ``timeout``, how
+        many seconds there are until the first content.
+        """
         raise NotImplementedError(f"{name_of(self)} does not define create_async_generator")
 
     @built_in
