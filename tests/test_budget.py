@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from driving import HI, Driver, Run
 from feeding import QUICK
@@ -131,10 +133,11 @@ def test_copies_of_a_client_share_it_and_others_do_not() -> None:
         assert other._settings.budget is not client._settings.budget
 
 
-def test_those_who_ask_without_a_client_share_one(
+def test_those_who_ask_a_provider_without_a_client_share_one(
     run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deltawire.generating.BUDGET", RetryBudget(capacity=1, per_call=0, per_second=0))
+    small = functools.partial(RetryBudget, capacity=1, per_call=0, per_second=0)
+    monkeypatch.setattr("deltawire.generating.RetryBudget", small)
     provider = OpenaiTemplate(api_base=server.url)
     server.plan(Answer.error(503, retry_after=0.01))
     assert "".join(map(str, provider.create_generator("m", HI))) == "Hello"
@@ -143,3 +146,8 @@ def test_those_who_ask_without_a_client_share_one(
         run(provider.create_async, "m", HI)
     assert caught.value.gave_up == "the retry budget is spent: too many calls fail"
     assert len(server.requests) == 3
+    # Other providers, and other servers of this one, fail by themselves.
+    for other, where in ((OpenaiTemplate(api_base=server.url), {}), (provider, {"api_base": f"{server.url}/"})):
+        server.plan(Answer.error(503, retry_after=0.01))
+        assert run(functools.partial(other.create_async, "m", HI, **where)) == "Hello"
+    assert len(server.requests) == 7

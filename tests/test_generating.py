@@ -163,24 +163,6 @@ def test_what_fails_before_content_is_tried_again(collect: Collect, server: Chat
     assert len(server.requests) == 3
 
 
-def test_calls_of_one_provider_share_a_budget(collect: Collect, server: ChatServer, local: Any) -> None:
-    """Whoever asks without a client, for everybody who comes to a server of his own, say: no storm comes of it."""
-    failing = Answer.error(503, retry_after=0.001)
-
-    def attempts(provider: Any, **more: Any) -> int:
-        before = len(server.requests)
-        server.plan(*[failing] * 3)
-        with pytest.raises(InternalServerError):
-            collect(provider, **more)
-        return len(server.requests) - before
-
-    assert attempts(local) == 3
-    # (What time puts in meanwhile is less than the calls take out.)
-    assert 1 in [attempts(local) for _ in range(300)]
-    # Others, and other servers, have one of their own.
-    assert attempts(local()) == attempts(local, api_base=f"{server.url}/") == 3
-
-
 def test_one_that_is_no_key(collect: Collect, server: ChatServer, local: Any) -> None:
     @dataclasses.dataclass
     class Equal(local):  # type: ignore[misc]
