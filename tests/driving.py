@@ -317,6 +317,10 @@ def no_leaks() -> Iterator[None]:
     before = open_sockets()
     yield
     gc.collect()
+    for thread in threading.enumerate():
+        # That of a generator that was dropped ends by itself, with nobody who waits for it.
+        if thread.name == "deltawire generator":
+            thread.join(5)
     # What has outlived this is of longer life: not to be looked through again for each test, which would take longer
     # than the tests.
     gc.freeze()

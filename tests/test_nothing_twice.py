@@ -35,7 +35,6 @@ from deltawire.protocol import (
     GiveUp,
     Outcome,
     Reply,
-    RetryBudget,
     Send,
     Sleep,
     StreamEnded,
@@ -277,12 +276,7 @@ def without_waiting() -> Iterator[list[float]]:
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    with (
-        mock.patch("deltawire.drivers.time.sleep", waits.append),
-        mock.patch("anyio.sleep", sleep),
-        # That of all who ask without a client, which so many failures would spend.
-        mock.patch("deltawire.generating.BUDGET", RetryBudget()),
-    ):
+    with mock.patch("deltawire.drivers.time.sleep", waits.append), mock.patch("anyio.sleep", sleep):
         yield waits
 
 
