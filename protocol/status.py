@@ -180,6 +180,15 @@ def error_object(value: Any, *, flat: bool = False) -> ErrorObject | None:
     return None
 
 
+def tells_error(value: Any) -> bool:
+    """Whether a decoded JSON document, with status 200, is an error by its own fields: it says a "detail" or a
+    "message", and there are no choices."""
+    if not isinstance(value, dict) or value.get("choices") or value.get("success") is True:
+        return False
+    message, detail = value.get("message"), value.get("detail")
+    return bool((message and isinstance(message, str)) or (detail and isinstance(detail, (str, list, dict))))
+
+
 def _from_fields(value: dict[str, Any]) -> ErrorObject:
     message = _message(value) or _text(value)
     return ErrorObject(message, value.get("code"), value.get("type"), value.get("param"), body=value)

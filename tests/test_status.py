@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from feeding import DONE, JSON, QUICK, delta, failure, read, same, sse, ways
+from feeding import DONE, FINISH, JSON, QUICK, delta, ended, failure, read, same, sse, text, ways
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,7 +171,18 @@ def test_forms_in_the_body_of_an_error_status(value: object, words: str) -> None
     assert error.body is not None
 
 
-@pytest.mark.parametrize(("value", "words"), FORMS)
+TOLD: list[tuple[object, str]] = [
+    ({"error_message": "boom"}, "boom"),
+    ({"choices": [], "error_message": "boom"}, "boom"),
+    ({"detail": "boom"}, "boom"),
+    ({"detail": [{"msg": "boom"}]}, '[{"msg":"boom"}]'),
+    ({"message": "boom"}, "boom"),
+    ({"id": 5, "choices": None, "message": "boom"}, "boom"),
+    ({"success": False, "message": "boom"}, "boom"),
+]
+
+
+@pytest.mark.parametrize(("value", "words"), FORMS + TOLD)
 def test_forms_in_a_stream(value: object, words: str) -> None:
     error = in_stream(value)
     assert isinstance(error, APIStatusError)
@@ -179,6 +190,27 @@ def test_forms_in_a_stream(value: object, words: str) -> None:
     assert words in str(error)
     assert error.partial is not None
     assert error.partial.choices[0].message.content == "a"
+
+
+HARMLESS: list[dict[str, object]] = [
+    {"type": "ping"},
+    {"message": None},
+    {"message": ""},
+    {"detail": None},
+    {"message": {"role": "assistant"}, "type": "message_start"},
+    {"success": True, "message": "fine"},
+    {"choices": [], "message": "fine"},
+    {"choices": [], "usage": {"total_tokens": 1}, "detail": "fine"},
+    {"choices": [], "prompt_filter_results": [{"content_filter_results": {"message": "none", "detail": "safe"}}]},
+]
+
+
+@pytest.mark.parametrize("value", HARMLESS)
+def test_events_without_choices_that_are_no_errors(value: dict[str, object]) -> None:
+    body = sse(value, delta("a"), value, delta("b"), FINISH, value, DONE)
+    events = read(body)
+    assert text(events) == "ab"
+    assert ended(events).finished
 
 
 @pytest.mark.parametrize(("value", "words"), FORMS + FLAT)

@@ -26,7 +26,7 @@ from ..chunks import (
 )
 from ..lenient import HalfJoiner, build, build_with_extra
 from ..objects import keep_whole_payload, same_origin
-from ..status import ErrorObject, error_object
+from ..status import ErrorObject, error_object, tells_error
 from .signals import DONE, BadEvent
 
 if TYPE_CHECKING:
@@ -107,9 +107,14 @@ class OpenAIEvents:
 
     def _take(self, chunk: ChatCompletionChunk, data: bytes, event: bytes, into: list[Any]) -> Signal | None:
         """A chunk that is not of the usual shape."""
-        if chunk.error is not None or chunk.object == "error" or event == b"error":
+        # "message", "error_message", "detail".
+        tells = not chunk.choices and chunk.usage is None and (b'message"' in data or b'"detail"' in data)
+        if tells or chunk.error is not None or chunk.object == "error" or event == b"error":
             try:
-                error = error_object(loads(data), flat=event == b"error")
+                value = loads(data)
+                # An event that has choices, be they none, is a chunk: Azure's first one.
+                flat = event == b"error" or (tells_error(value) and value.get("choices") is None)
+                error = error_object(value, flat=flat)
             except ValueError as problem:
                 return BadEvent(data, f"can't be read ({problem})")
             if error is not None:
@@ -188,10 +193,8 @@ def read_completion(body: bytes) -> ChatCompletion | None:
 def error_in_document(body: bytes) -> ErrorObject | None:
     """The error that a whole JSON document with status 200 is, or None."""
     value = loads(body)
-    choices = value.get("choices") if isinstance(value, dict) else None
-    # Some servers answer every error with 200; without choices a "detail" or "message" is one.
-    flat = isinstance(value, dict) and not choices and bool({"detail", "message"} & value.keys())
-    return error_object(value, flat=flat)
+    # Some servers answer every error with 200.
+    return error_object(value, flat=tells_error(value))
 
 
 def chunk_of(whole: ChatCompletion) -> ChatCompletionChunk:
