@@ -42,13 +42,18 @@ import msgspec
 from .errors import (
     APIError,
     APIStatusError,
+    AuthenticationError,
+    BadRequestError,
     ConfigurationError,
     EmptyReplyError,
+    NotFoundError,
+    PermissionDeniedError,
     RedirectError,
     RetryNoProviderError,
     RetryProviderError,
     TransportError,
     TruncatedStreamError,
+    UnprocessableEntityError,
 )
 from .status import header, retry_after
 from .urls import same_origin_target
@@ -65,6 +70,16 @@ MAX_REDIRECTS = 5
 
 # Systems can't sleep for any number of seconds. (A year.)
 _LONGEST = 31_536_000
+
+# What no other attempt mends, whether or not a status came with it.
+_FOR_GOOD = (
+    BadRequestError,
+    AuthenticationError,
+    PermissionDeniedError,
+    NotFoundError,
+    UnprocessableEntityError,
+    RedirectError,
+)
 
 _NO_TIME = "the total deadline comes first"
 
@@ -122,9 +137,22 @@ def is_retryable(error: Exception) -> bool:
         if said in (b"true", b"false"):
             return said == b"true"
         status = error.status_code
-        return status is None or status in (408, 409, 429) or status >= 500
-    # The builtin ones: from providers that bring their own way to a server.
-    return isinstance(error, (TruncatedStreamError, EmptyReplyError, ConnectionError, TimeoutError))
+        if status is None:
+            # One of a class that says its status was raised by a provider's own code.
+            return not isinstance(error, _FOR_GOOD)
+        return status in (408, 409, 429) or status >= 500
+    return isinstance(error, (TruncatedStreamError, EmptyReplyError)) or _is_of_the_way(error)
+
+
+def _is_of_the_way(error: Exception) -> bool:
+    """Whether an error that is none of ours, from a provider that brings its own way to a server, speaks of the way."""
+    # Until Python 3.11 the one of asyncio is a class of its own.
+    if any(each.__name__ == "TimeoutError" for each in type(error).__mro__):
+        return True
+    # A file has a name, a certificate that nobody trusts is a ValueError, too, and errors of requests that are about
+    # an answer have it.
+    others = isinstance(error, (ValueError, FileNotFoundError))
+    return isinstance(error, OSError) and not others and error.filename is None and not hasattr(error, "response")
 
 
 class Send(msgspec.Struct, Generic[_P], frozen=True):

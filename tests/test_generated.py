@@ -323,7 +323,7 @@ def test_messages_are_its_own(messages: Any) -> None:
 
 
 @both_kinds
-@pytest.mark.parametrize("error", [OwnError("mine"), ConfigurationError("no"), OSError("disk")])
+@pytest.mark.parametrize("error", [OwnError("mine"), ConfigurationError("no"), FileNotFoundError("disk")])
 def test_errors_are_raised_as_they_are(driver: Driver, error: Exception, stream: bool) -> None:
     provider = Own(error=error)
     heard = driver.ask({"provider": provider}, stream=stream)

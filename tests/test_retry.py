@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import email.utils
+import errno
 import math
+import socket
+import ssl
 import sys
 from typing import Any
 
@@ -16,6 +20,9 @@ from plans import NOW, script, status
 
 from deltawire.protocol import (
     APIError,
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
     ConfigurationError,
     ConflictError,
     ConnectError,
@@ -28,6 +35,7 @@ from deltawire.protocol import (
     MissingAuthError,
     NotFoundError,
     Outcome,
+    PermissionDeniedError,
     ProxyError,
     RateLimitError,
     ReadError,
@@ -40,6 +48,7 @@ from deltawire.protocol import (
     TimeoutError,
     TruncatedStreamError,
     UnexpectedReplyError,
+    UnprocessableEntityError,
     UsageError,
     attempts,
     is_retryable,
@@ -84,6 +93,16 @@ def test_errors_in_the_stream() -> None:
         # From providers with a way of their own.
         ConnectionResetError("x"),
         builtins.TimeoutError("x"),
+        asyncio.TimeoutError("x"),
+        OSError("Multiple exceptions: x"),
+        OSError(errno.ENETUNREACH, "x"),
+        socket.gaierror(socket.EAI_AGAIN, "x"),
+        ssl.SSLEOFError("x"),
+        # Raised by the code of such a provider, without a status.
+        APIStatusError("x"),
+        ConflictError("x"),
+        RateLimitError("x"),
+        InternalServerError("x"),
     ],
     ids=repr,
 )
@@ -105,9 +124,18 @@ def test_faults_on_the_way_are_retried(error: Exception) -> None:
         ConfigurationError("x"),
         UsageError("x"),
         MissingAuthError("x", status_code=401),
+        BadRequestError("x"),
+        AuthenticationError("x"),
+        MissingAuthError("x"),
+        PermissionDeniedError("x"),
+        NotFoundError("x"),
+        UnprocessableEntityError("x"),
+        RedirectError("x"),
         RetryNoProviderError("x"),
         ValueError("x"),
-        OSError("x"),
+        FileNotFoundError("x"),
+        PermissionError(errno.EACCES, "x", "a file"),
+        ssl.SSLCertVerificationError("x"),
     ],
     ids=lambda error: type(error).__name__,
 )
