@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from deltawire.protocol import ChatCompletion, DeltawireError
+from deltawire.protocol import ChatCompletion
 
 from .asking import call_of
 from .base import BaseClient
@@ -265,7 +265,7 @@ class AsyncModels:
                 attempt, exchange, _ = await arun(each.call, self._client._owner)
                 await exchange.aclose()
                 each.learn(attempt.models())
-            except DeltawireError as error:
+            except Exception as error:
                 each.fail(error)
         return wanted.result(which)
 

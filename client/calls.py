@@ -19,7 +19,6 @@ from deltawire.protocol import (
     Context,
     Deadlines,
     Delta,
-    DeltawireError,
     EmptyReplyError,
     ModelList,
     Outcome,
@@ -274,8 +273,9 @@ class Call:
         profile = self.ask.impersonate or self.settings.impersonate
         return msgspec.structs.replace(request, impersonate=profile) if profile else request
 
-    def not_begun(self, error: DeltawireError) -> Outcome:
-        """The outcome where no attempt could be made. What is out of turn is raised."""
+    def not_sent(self, error: Exception) -> Outcome:
+        """The outcome where no attempt could be made, or its exchange not be opened, be it by the caller's own code (a
+        callable key, `get_headers`): another provider may do. What is out of turn is raised."""
         if isinstance(error, UsageError):
             raise error
         return self.failed(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from deltawire.protocol import ChatCompletion, DeltawireError
+from deltawire.protocol import ChatCompletion
 
 from .asking import call_of
 from .base import BaseClient
@@ -174,7 +174,7 @@ class Models:
                 attempt, exchange, _ = run(each.call, self._client._owner)
                 exchange.close()
                 each.learn(attempt.models())
-            except DeltawireError as error:
+            except Exception as error:
                 each.fail(error)
         return wanted.result(which)
 

@@ -6,7 +6,7 @@ import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, DeltawireError, GiveUp, Outcome, Send, Sleep
+from deltawire.protocol import ConfigurationError, GiveUp, Outcome, Send, Sleep
 
 if TYPE_CHECKING:
     from deltawire.transports import AsyncExchange, AsyncTransport, Exchange, Transport
@@ -29,8 +29,8 @@ def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
         try:
             target = call.target(effect.provider)
             begun = call.begin(effect, target, _key(target.key), owner)
-        except DeltawireError as error:
-            begun = call.not_begun(error)
+        except Exception as error:
+            begun = call.not_sent(error)
         if isinstance(begun, Outcome):
             outcome = begun
         else:
@@ -38,6 +38,9 @@ def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
             try:
                 while (decided := attempt.outcome(exchange.next_events())) is None:
                     pass
+            except Exception as error:
+                exchange.close()
+                decided = call.not_sent(error)
             except BaseException:
                 exchange.close()
                 raise
@@ -68,8 +71,8 @@ async def arun(call: Call, owner: Owner[AsyncTransport]) -> tuple[Attempt, Async
         try:
             target = call.target(effect.provider)
             begun = call.begin(effect, target, await _akey(target.key), owner)
-        except DeltawireError as error:
-            begun = call.not_begun(error)
+        except Exception as error:
+            begun = call.not_sent(error)
         if isinstance(begun, Outcome):
             outcome = begun
         else:
@@ -77,6 +80,9 @@ async def arun(call: Call, owner: Owner[AsyncTransport]) -> tuple[Attempt, Async
             try:
                 while (decided := attempt.outcome(await exchange.next_events())) is None:
                     pass
+            except Exception as error:
+                await exchange.aclose()
+                decided = call.not_sent(error)
             except BaseException:
                 await exchange.aclose()
                 raise

@@ -15,6 +15,7 @@ from faults import event
 from deltawire import (
     AuthenticationError,
     BadRequestError,
+    Client,
     ConfigurationError,
     InternalServerError,
     IterListProvider,
@@ -29,6 +30,7 @@ from deltawire import (
     RotatedProvider,
     Timeout,
     TruncatedStreamError,
+    UsageError,
 )
 from deltawire.protocol.pieces import FinishReason
 from deltawire.testing import Answer, ChatServer
@@ -230,6 +232,58 @@ def test_one_that_can_not_do_what_is_asked_is_passed_over(driver: Driver, server
     assert driver.stream({"provider": provider}, media=picture).text == "Hello"
     alone = driver.stream({"provider": in_turn(Opchatgpts(url=server.site_url))}, media=picture)
     assert isinstance(alone.error, ConfigurationError)
+
+
+class Mine(OpenaiTemplate):
+    """Its code raises what it is told to, where it is told to."""
+
+    raises: Any = KeyError("no such variable")
+    where = ""
+
+    def get_headers(self, *args: Any, **options: Any) -> dict[str, str]:
+        if self.where == "headers":
+            raise self.raises
+        return super().get_headers(*args, **options)
+
+    def get_model(self, model: str | None, *args: Any, **options: Any) -> str | None:
+        if self.where == "model":
+            raise self.raises
+        return super().get_model(model, *args, **options)
+
+
+def key_that_raises() -> str:
+    raise KeyError("no such key")
+
+
+FAULTY: dict[str, tuple[type[OpenaiTemplate], dict[str, Any], type[Exception]]] = {
+    "certificates that are none": (OpenaiTemplate, {"ssl": "no-such-file.pem"}, ConfigurationError),
+    "key": (OpenaiTemplate, {"api_key": key_that_raises}, KeyError),
+    "headers": (Mine, {"where": "headers"}, KeyError),
+    "model": (Mine, {"where": "model"}, KeyError),
+}
+
+
+@both_kinds
+@pytest.mark.parametrize("fault", FAULTY)
+def test_code_of_ones_own_and_certificates_that_fail(
+    driver: Driver, server: ChatServer, fault: str, stream: bool
+) -> None:
+    cls, attributes, expected = FAULTY[fault]
+    # (A server whose certificate is to be checked.)
+    faulty = cls(api_base=server.url.replace("http:", "https:"), **attributes)
+    heard = driver.ask({"provider": in_turn(faulty, at(server))}, stream=stream)
+    assert (heard.text, heard.error) == ("Hello", None)
+    assert type(driver.ask({"provider": faulty}, stream=stream).error) is expected
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("error", [UsageError("out of turn"), KeyboardInterrupt("stop")], ids=repr)
+def test_what_goes_straight_up(server: ChatServer, error: BaseException) -> None:
+    faulty = Mine(api_base=server.url, where="headers", raises=error)
+    with Client(in_turn(faulty, at(server))) as client, pytest.raises(type(error)) as caught:
+        client.chat.completions.create(HI, "m")
+    assert caught.value is error
+    assert server.requests == []
 
 
 def test_rotation_from_call_to_call(driver: Driver, server: ChatServer, other: ChatServer) -> None:
