@@ -84,9 +84,9 @@ class Learning:
 
     def fail(self, error: Exception) -> None:
         """The server has not answered, or not well: what it would have said is declared, or it is an error. Faults of
-        the caller, and keys and passwords that are refused, are errors in any case."""
+        the caller, keys that are refused, and proxies that refuse for good, are errors in any case."""
         theirs = (AuthenticationError, PermissionDeniedError, ConfigurationError, UsageError)
-        refused = isinstance(error, ProxyError) and error.status_code == 407
+        refused = isinstance(error, ProxyError) and not error.transient
         instead = getattr(self.provider, "fallback_models", [])
         if not isinstance(error, DeltawireError) or isinstance(error, theirs) or refused or not instead:
             self.error = error

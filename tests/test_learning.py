@@ -21,7 +21,7 @@ from deltawire import (
     ProxyError,
     TimeoutError,
 )
-from deltawire.testing import Answer, ChatServer, ProxyServer
+from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
 
 pytestmark = pytest.mark.usefixtures("_tidy")
 
@@ -227,6 +227,12 @@ def test_mistakes_are_raised_in_any_case(names_of: Any, server: ChatServer, prox
         names_of(provider, api_base="localhost")
     with pytest.raises(ProxyError):
         names_of(provider, api_key="sk-1", proxy=f"http://me:wrong@127.0.0.1:{proxy.port}")
+    assert server.requests == []
+
+
+def test_a_socks_proxy_that_refuses_the_password(names_of: Any, server: ChatServer, socks: SocksServer) -> None:
+    with pytest.raises(ProxyError):
+        names_of(declared(server, fallback_models=["x"]), proxy=f"socks5://me:wrong@127.0.0.1:{socks.port}")
     assert server.requests == []
 
 
