@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -36,7 +36,7 @@ from deltawire.protocol import (
 )
 from deltawire.protocol.images import ImagesResponse, markdown
 from deltawire.protocol.messages import last_user_text
-from deltawire.protocol.objects import with_extra
+from deltawire.protocol.objects import Answer, with_extra
 
 from .providers.methods import is_own
 from .settings import UNSET, Settings, as_provider, holds_providers, name_of, not_a_provider, policy_of
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
     from .owners import Owner
 
+
+_T = TypeVar("_T")
 
 IMAGES = "images"
 """The vendor field in which a chunk keeps the images that an image model gave for a chat."""
@@ -111,6 +113,7 @@ class Attempt:
         if isinstance(last, StreamFailed):
             session = self.target.session
             refused = self.answers and session is not None and session.is_refused(last.error)
+            self.named(getattr(last.error, "partial", None))
             return self._call.failed(last.error, self.url, needs_session=refused)
         if isinstance(last, StreamEnded):
             if lacking := self._lacking(last):
@@ -152,16 +155,21 @@ class Attempt:
             whole = ended.completion
         else:
             whole = accumulate(event for event in self.events if isinstance(event, ChatCompletionChunk))
-        whole._provider = self.target.name
-        return whole
+        return self.named(whole)
+
+    def named(self, answer: _T) -> _T:
+        """This, with the name of the provider whose answer (or part of one) it is."""
+        if isinstance(answer, Answer):
+            answer._provider = self.target.name
+        return answer
 
     def models(self) -> ModelList:
         """The list of models, once the reply has ended well."""
-        return next(event for event in self.events if isinstance(event, ModelList))
+        return self.named(next(event for event in self.events if isinstance(event, ModelList)))
 
     def images(self) -> ImagesResponse:
         """The images, once the reply has ended well."""
-        return next(event for event in self.events if isinstance(event, ImagesResponse))
+        return self.named(next(event for event in self.events if isinstance(event, ImagesResponse)))
 
     def result(self) -> Any:
         """What the call gives that does not stream."""

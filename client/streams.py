@@ -41,6 +41,7 @@ class _Reading:
         error = failed.error
         if isinstance(error, (APIError, TransportError)):
             error.retries_taken = self.retries_taken
+            self._attempt.named(error.partial)
         return error
 
     @property
@@ -55,7 +56,7 @@ class _Reading:
 
     def partial(self) -> ChatCompletion | None:
         """What has arrived so far, as a completion (without vendor fields); None for nothing."""
-        return self._reply.partial()
+        return self._attempt.named(self._reply.partial())
 
 
 class Stream(_Reading):

@@ -327,6 +327,7 @@ class Accumulator:
             choices=[self._choices[index].whole() for index in sorted(self._choices)],
             usage=self._usage,
         )
+        whole._provider = getattr(last, "_provider", "")
         return with_extra(whole, self._extra)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from .objects import Object, keep_inside
+from .objects import Answer, Object, keep_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,15 +154,7 @@ class Usage(Object):
     completion_tokens_details: CompletionTokensDetails | None = None
 
 
-class _Answer(Object):
-    if TYPE_CHECKING:  # at run time a vendor field of this name comes first, OpenRouter's
-
-        @property
-        def provider(self) -> str:
-            """The name of the provider that answered, as the server (or else the client) says."""
-
-
-class ChatCompletionChunk(_Answer):
+class ChatCompletionChunk(Answer):
     """One event of a streamed reply: the unit of streaming in every dialect."""
 
     id: str = ""
@@ -175,12 +167,6 @@ class ChatCompletionChunk(_Answer):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     usage: Usage | None = None
-
-    if TYPE_CHECKING:
-
-        @property
-        def provider(self) -> str:
-            """The name of the provider whose answer this is, where a client got it."""
 
     error: Any = None
     """An error beside the choices, as OpenRouter sends it; the reply fails right after this chunk."""
@@ -197,7 +183,7 @@ class StatusChunk(ChatCompletionChunk):
     choices: list[ChunkChoice] = msgspec.field(default_factory=lambda: [ChunkChoice()])
 
 
-class ChatCompletion(_Answer):
+class ChatCompletion(Answer):
     """A whole reply."""
 
     id: str = ""
@@ -210,12 +196,6 @@ class ChatCompletion(_Answer):
     system_fingerprint: str | None = None
     usage: Usage | None = None
 
-    if TYPE_CHECKING:
-
-        @property
-        def provider(self) -> str:
-            """The name of the provider whose answer this is, where a client got it."""
-
 
 class Model(Object):
     """A model that the server offers."""
@@ -226,7 +206,7 @@ class Model(Object):
     owned_by: str = ""
 
 
-class ModelList(Object):
+class ModelList(Answer):
     """The reply to ``GET /models``; iterating it gives its models."""
 
     data: list[Model] = []  # noqa: RUF012 - msgspec copies it

@@ -16,7 +16,7 @@ from .encoding import check, encode_body
 from .errors import ConfigurationError, UnexpectedReplyError
 from .lenient import build_with_extra
 from .media import decode_base64, encode_base64, media_type
-from .objects import Object, keep_whole_payload
+from .objects import Answer, Object, keep_whole_payload
 from .request import check_parameters, shown_request
 from .status import ErrorObject, error_object
 
@@ -111,7 +111,7 @@ class ImagesUsage(Object):
     input_tokens_details: ImageTokensDetails | None = None
 
 
-class ImagesResponse(Object):
+class ImagesResponse(Answer):
     """The reply to a request for images; iterating it gives its images."""
 
     data: list[Image] = []  # noqa: RUF012 - msgspec copies it

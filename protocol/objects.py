@@ -26,7 +26,7 @@ class _Origin:
     # or took over from an object of another class; an `_Extra` once that has been read; or nothing (the
     # slot is unset).
     _raw: bytes | tuple[bytes, tuple[str | int, ...], type[Object]] | _Extra
-    # The name of the provider whose answer this is; a client sets it on whole replies and on chunks.
+    # The name of the provider whose answer this is; a client sets it on all that a provider answers.
     _provider: str
 
 
@@ -37,10 +37,14 @@ class _Extra(dict[str, Any]):
     declared: frozenset[str]
 
 
-def _rebuild(cls: type[_T], fields: dict[str, Any], extra: dict[str, Any], declared: frozenset[str]) -> _T:
+def _rebuild(
+    cls: type[_T], fields: dict[str, Any], extra: dict[str, Any], declared: frozenset[str], provider: str = ""
+) -> _T:
     new = cls(**fields)
     new._raw = _Extra(extra)
     new._raw.declared = declared
+    if provider:
+        new._provider = provider
     return new
 
 
@@ -102,9 +106,8 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
                 extra = self._extra()
                 if name in extra:
                     return extra[name]
-                if name == "provider":
-                    # (Asked for without coming back here.)
-                    return object.__getattribute__(self, "_provider")
+                if name == "provider" and isinstance(self, Answer):
+                    return getattr(self, "_provider", "")
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def model_dump(
@@ -140,14 +143,23 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
         return encoded.decode()
 
     def __copy__(self: _T) -> _T:
-        fields = {name: getattr(self, name) for name in self.__struct_fields__}
-        extra = self._extra()
-        return _rebuild(type(self), fields, dict(extra), extra.declared)
+        rebuild, given = self.__reduce__()
+        return rebuild(*given)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         extra = self._extra()
-        return (_rebuild, (type(self), fields, dict(extra), extra.declared))
+        return (_rebuild, (type(self), fields, dict(extra), extra.declared, getattr(self, "_provider", "")))
+
+
+class Answer(Object):
+    """An answer, or a part of one."""
+
+    if TYPE_CHECKING:  # at run time a vendor field of this name comes first, OpenRouter's
+
+        @property
+        def provider(self) -> str:
+            """The name of the provider that answered, as the server (or else the client) says; "" where none does."""
 
 
 def _dump(value: Any, exclude_unset: bool, exclude_none: bool) -> Any:

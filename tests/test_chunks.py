@@ -28,6 +28,7 @@ from deltawire.protocol import (
     accumulate,
     has_content,
 )
+from deltawire.protocol.images import ImagesResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -347,6 +348,17 @@ def test_copies_keep_everything(duplicate: Callable[[Any], Any], touched: bool) 
     for part in (chunk.choices[1], chunk.choices[1].delta, chunk.usage, accumulate([chunk]), ChatCompletionChunk()):
         assert part is not None
         assert duplicate(part).to_dict() == part.to_dict()
+
+
+@pytest.mark.parametrize("cls", [ChatCompletionChunk, ChatCompletion, ModelList, ImagesResponse])
+def test_the_provider_is_known_to_copies_or_nobody_said(cls: type[Any]) -> None:
+    assert cls().provider == ""
+    thing = cls()
+    thing._provider = "Mine"
+    for duplicate in COPIES:
+        assert duplicate(cls()).provider == ""
+        assert duplicate(thing).provider == "Mine"
+    assert not hasattr(Delta(), "provider")
 
 
 def test_a_deep_copy_shares_nothing() -> None:

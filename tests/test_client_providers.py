@@ -21,6 +21,8 @@ from deltawire import (
     ProviderNotFoundError,
     RetryProvider,
     Stream,
+    TruncatedStreamError,
+    accumulate,
 )
 from deltawire.protocol.pieces import ImageResponse
 from deltawire.testing import Answer, ChatServer, ProxyServer
@@ -113,6 +115,25 @@ def test_chunks_name_their_provider(server: ChatServer) -> None:
     for chunk in chunks:
         assert json.loads(chunk.to_json()) == json.loads(json.dumps(chunk.to_dict()))
         assert chunk.model_dump()["choices"][0]["index"] == 0
+
+
+def test_parts_of_answers_name_their_provider(server: ChatServer) -> None:
+    with Client(provider=mine(server)) as client:
+        assert accumulate(client.chat.completions.stream("Hi")).provider == "Mine"
+        with client.chat.completions.stream("Hi") as stream:
+            next(stream)
+            partial = stream.partial()
+            assert partial is not None
+            assert partial.provider == "Mine"
+        # Behind the first content, and before it.
+        for tokens in (["Hel"], [""]):
+            server.plan(Answer(tokens=tokens, finish_reason=None, done=False))
+            with pytest.raises(TruncatedStreamError) as caught:
+                list(client.chat.completions.stream("Hi", max_retries=0))
+            assert caught.value.partial is not None
+            assert caught.value.partial.provider == "Mine"
+        assert client.images.generate("a cat", "painter").provider == "Mine"
+        assert client.models.list().provider == "Mine"
 
 
 def test_streams_that_are_asked_for_by_name(run: Run, server: ChatServer) -> None:
