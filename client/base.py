@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deltawire.protocol.urls import shown_url
+
 from .settings import make
 
 if TYPE_CHECKING:
@@ -119,4 +121,4 @@ class BaseClient:
         return copy
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._settings.base_url}>"
+        return f"<{type(self).__name__} {shown_url(self._settings.base_url)}>"

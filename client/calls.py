@@ -37,6 +37,7 @@ from deltawire.protocol import (
 from deltawire.protocol.images import ImagesResponse, markdown
 from deltawire.protocol.messages import last_user_text
 from deltawire.protocol.objects import Answer, with_extra
+from deltawire.protocol.urls import query_values
 
 from .providers.methods import is_own
 from .settings import UNSET, Settings, as_provider, holds_providers, name_of, not_a_provider, policy_of
@@ -68,7 +69,7 @@ class Attempt:
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)
         given = [*([key] if key else []), *request.secrets]
         # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
-        secrets = [secret for secret in given if len(secret) >= 8]
+        secrets = [secret for secret in [*given, *query_values(request.url)] if len(secret) >= 8]
         if proxy is not None:
             secrets += proxy.secrets
         self.context = Context(

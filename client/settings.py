@@ -21,6 +21,7 @@ from deltawire.protocol import (
     Timeout,
     choose_proxy,
 )
+from deltawire.protocol.urls import shown_url
 
 from ._version import __version__
 
@@ -73,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         # They hold keys.
-        return f"Settings({self.base_url!r})"
+        return f"Settings({shown_url(self.base_url)!r})"
 
     @property
     def base_url(self) -> str:

@@ -27,9 +27,9 @@ import msgspec
 
 from .context import Context
 from .errors import ConfigurationError, ProxyError
-from .request import HTTPRequest, field
+from .request import HTTPRequest, encoded, field
 from .status import one_line, words_of
-from .urls import authority, parse_url
+from .urls import authority, parse_url, split_url
 
 if TYPE_CHECKING:
     from .socks5 import Socks5
@@ -131,14 +131,11 @@ class Proxy(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"{name} is of {shown}: {_SCHEMES}")
         if any(character <= " " or character == "\x7f" for character in url):
             raise ConfigurationError(f"{name} holds a blank or a control: percent-encode it")
-        from urllib.parse import unquote, urlsplit
+        parts = split_url(url)
+        if parts is None:
+            raise ConfigurationError(f"{name} is no valid URL: check its port, and percent-encode user and password")
+        from urllib.parse import unquote
 
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            # The message of urllib may repeat the URL, hence the password.
-            raise ConfigurationError(f"{name} is no valid URL: its port must be a number up to 65535") from None
         # The host is checked as any other is, without the credentials before it.
         host = parse_url(f"http://{parts.netloc.rpartition('@')[2]}/", name).host
         credentials = parts.username, parts.password
@@ -147,15 +144,18 @@ class Proxy(msgspec.Struct, frozen=True):
             raise ConfigurationError(f"the headers of {name} must be a mapping, not {type(headers).__name__}")
         fields = tuple(_field(key, value, name) for key, value in (headers or {}).items())
         _check(scheme, username, password, fields, name)
-        return cls(scheme, host, port or DEFAULT_PORTS[scheme], username, password, fields)
+        return cls(scheme, host, parts.port or DEFAULT_PORTS[scheme], username, password, fields)
 
 
 def _field(key: str | bytes, value: str | bytes, name: str) -> tuple[bytes, bytes]:
+    valid = True
     try:
         field(key, b"")
     except (ConfigurationError, TypeError):
-        # Whoever gives a whole line as a name has a secret in it.
-        raise ConfigurationError(f"{name} has a header whose name is none: letters, digits, hyphens") from None
+        valid = False
+    if not valid:
+        # Whoever gives a whole line as a name has a secret in it, which that error repeats.
+        raise ConfigurationError(f"{name} has a header whose name is none: letters, digits, hyphens")
     return field(key, value)
 
 
@@ -164,10 +164,9 @@ def _check(
 ) -> None:
     if scheme not in DEFAULT_PORTS:
         raise ConfigurationError(f"{name} is of another scheme: {_SCHEMES}")
-    try:
-        user, secret = (None if part is None else part.encode() for part in (username, password))
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"{name} has a user or password that UTF-8 can't say (a lone surrogate)") from None
+    user, secret = (None if part is None else encoded(part, "utf-8") for part in (username, password))
+    if (user is None, secret is None) != (username is None, password is None):
+        raise ConfigurationError(f"{name} has a user or password that UTF-8 can't say (a lone surrogate)")
     if scheme in ("http", "https"):
         if user and b":" in user:
             raise ConfigurationError(f"the user name of {name} has a colon, which Basic can't say (RFC 7617)")

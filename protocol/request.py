@@ -169,16 +169,24 @@ def field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     shown = raw_name.decode("ascii")
     if not isinstance(value, (str, bytes)):
         raise ConfigurationError(f"the header {shown} must be a str, not {type(value).__name__}")
-    try:
-        raw_value = value.encode("latin-1") if isinstance(value, str) else value
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"the header {shown} holds characters beyond Latin-1") from None
+    raw_value = encoded(value, "latin-1") if isinstance(value, str) else value
+    if raw_value is None:
+        raise ConfigurationError(f"the header {shown} holds characters beyond Latin-1")
     if not _VALUE.match(raw_value):
         raise ConfigurationError(
             f"the header {shown} holds a line break or another control, or begins or ends with a blank"
             + (": strip the API key" if raw_name.lower() == b"authorization" else "")
         )
     return raw_name.lower(), raw_value
+
+
+def encoded(text: str, coding: str) -> bytes | None:
+    """The text in this coding, or None. (A `UnicodeEncodeError` holds all of the text, which may be a secret: it should
+    be nobody's ``__context__``.)"""
+    try:
+        return text.encode(coding)
+    except UnicodeEncodeError:
+        return None
 
 
 def merge_fields(

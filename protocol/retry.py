@@ -364,5 +364,7 @@ def redirect_target(error: Exception, url: str) -> str | None:
     """Where to send the same request again: only 307 and 308 keep method and body, and only the same
     origin may see the key."""
     if isinstance(error, RedirectError) and error.status_code in (307, 308) and error.location:
-        return same_origin_target(url, error.location)
+        # As the server sent it: out of the error's own words secrets are cut, a key in the query among them.
+        sent = header(error.headers, b"location")
+        return same_origin_target(url, error.location if sent is None else sent.decode("latin-1"))
     return None

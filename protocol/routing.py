@@ -46,7 +46,9 @@ def _from_mapping(target: URL, proxies: Mapping[str, str | Proxy | None]) -> Pro
         raise ConfigurationError("proxies must be a URL, or a mapping of schemes to URLs") from None
     unknown = given.keys() - {"http", "https", "all", "no"}
     if unknown:
-        raise ConfigurationError(f"proxies has the unknown key {sorted(unknown)[0]!r}: use 'http', 'https' or 'all'")
+        # Not what stands before the host, where one takes the keys for URLs.
+        shown = sorted(unknown)[0].rpartition("@")[2]
+        raise ConfigurationError(f"proxies has the unknown key {shown!r}: use 'http', 'https' or 'all'")
     excepted = given.pop("no", None) or ""
     if not isinstance(excepted, str):
         raise ConfigurationError(f"proxies['no'] must be a str as NO_PROXY is, not {type(excepted).__name__}")

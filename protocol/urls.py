@@ -17,6 +17,7 @@ from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -76,14 +77,9 @@ def parse_url(url: str, name: str = "base_url") -> URL:
     scheme, colon, _ = url.partition("://")
     if not colon or scheme.lower() not in DEFAULT_PORTS:
         raise ConfigurationError(f"{name} must begin with http:// or https://{_hint(url, colon)}")
-    from urllib.parse import quote, urlsplit
-
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        # The words of urllib repeat parts of the URL.
-        raise ConfigurationError(f"{name} is no valid URL: check its host, and that its port is a number") from None
+    parts = split_url(url)
+    if parts is None:
+        raise ConfigurationError(f"{name} is no valid URL: check its host, and that its port is a number")
     if "@" in parts.netloc:
         raise ConfigurationError(
             f"{name} holds credentials: pass api_key=, or default_headers={{'Authorization': ...}}, instead"
@@ -91,11 +87,26 @@ def parse_url(url: str, name: str = "base_url") -> URL:
     if "[" in parts.netloc and not _is_ipv6(parts.hostname or ""):
         raise ConfigurationError(f"{name} has no valid IPv6 address between its brackets")
     host = _ascii_host(parts.hostname or "", name)
+    from urllib.parse import quote
+
     target = quote(parts.path or "/", safe=_SAFE)
     if parts.query:
         target += "?" + quote(parts.query, safe=_SAFE)
     scheme = parts.scheme.lower()
-    return URL(scheme, host, DEFAULT_PORTS[scheme] if port is None else port, target)
+    return URL(scheme, host, DEFAULT_PORTS[scheme] if parts.port is None else parts.port, target)
+
+
+def split_url(url: str) -> SplitResult | None:
+    """The URL as urllib splits it; None where it does not. (Its errors repeat parts of the URL, which may be a
+    password: they should be nobody's ``__context__``.)"""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 def _hint(url: str, colon: str) -> str:
@@ -152,6 +163,23 @@ def shown_url(url: str) -> str:
     base, mark, query = url.partition("?")
     pairs = (pair.partition("=") for pair in query.split("&"))
     return base + mark + "&".join(f"{name}=***" if equals else "***" for name, equals, _ in pairs) if mark else url
+
+
+def query_values(url: str) -> list[str]:
+    """The values in the URL's query, as they stand there and decoded: any may be a key, but for a version (Azure) and
+    a path (WordPress)."""
+    query = url.partition("?")[2]
+    if not query:
+        return []
+    from urllib.parse import unquote_plus
+
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    values = [
+        value if equals else name
+        for name, equals, value in pairs
+        if not name.lower().endswith("version") and name != "rest_route"
+    ]
+    return list(dict.fromkeys([*values, *map(unquote_plus, values)]))
 
 
 def same_origin_target(url: str, location: str) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from driving import SOON, SOON_ONCE, Driver, Peer, Route, free_port
+from driving import SOON, SOON_ONCE, Driver, Peer, Route, free_port, shown
 from faults import event
 
 import deltawire
 from deltawire import (
     APIStatusError,
+    BadRequestError,
     ConfigurationError,
     ConnectError,
     EmptyReplyError,
@@ -294,6 +295,18 @@ def test_a_redirect_within_the_origin(
     assert second.target == target
     assert (second.method, second.body) == ("POST", first.body)
     assert second.header("authorization") == "Bearer sk-1"
+
+
+def test_a_key_in_the_query_is_not_shown_and_follows_a_redirect(driver: Driver, server: ChatServer) -> None:
+    given = {"base_url": f"{server.url}?key=s3cr%2Dsecret&api-version=2024-02-01", "max_retries": 0}
+    server.plan(redirect(307, "/v2/chat/completions?key=s3cr%2Dsecret"))
+    assert driver.ask(given).text == "Hello"
+    assert server.requests[1].target == "/v2/chat/completions?key=s3cr%2Dsecret"
+    server.plan(Answer.error(400, "s3cr%2Dsecret or s3cr-secret is no key, of 2024-02-01"))
+    error = driver.ask(given).error
+    assert isinstance(error, BadRequestError)
+    assert "*** or *** is no key, of 2024-02-01" in str(error)
+    assert "secret" not in shown(error)
 
 
 @both_kinds

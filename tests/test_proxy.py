@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
+import driving
 import pytest
 from feeding import QUICK
 from hypothesis import given
@@ -20,6 +22,7 @@ from deltawire.protocol import (
     choose_proxy,
     tunnel,
 )
+from deltawire.protocol.urls import parse_url
 
 HTTP = "http://s.example/v1"
 P = Proxy("http", "p", 8080)
@@ -150,6 +153,24 @@ def test_what_rfc_7617_cannot_say() -> None:
     assert "pw-secret" not in str(caught.value)
     assert Proxy.parse("socks5://me%3Ax:p%3Aw@h:1").username == "me:x"
     assert Proxy.parse("http://me:p%3Aw@h:1").password == "p:w"
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        lambda: Proxy.parse(f"http://u:{SECRET}#a@p:1"),
+        lambda: Proxy.parse(f"http://u:{SECRET}/a@p:1"),
+        lambda: Proxy.parse(f"http://u:{SECRET}@p\u2100:1"),
+        lambda: Proxy.parse(f"http://u:{SECRET}\ud800@p:1"),
+        lambda: Proxy.parse("http://p:1", headers={f"Proxy-Authorization: {SECRET}": "x"}),
+        lambda: Proxy.parse("http://p:1", headers={"Proxy-Authorization": f"{SECRET}\u20ac"}),
+        lambda: parse_url(f"http://u:{SECRET}@h\u2100"),
+    ],
+)
+def test_nothing_behind_a_refusal_shows_a_secret(parse: Callable[[], object]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse()
+    assert SECRET not in driving.shown(caught.value)
 
 
 def test_a_password_without_a_user() -> None:

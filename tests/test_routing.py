@@ -75,6 +75,12 @@ def test_unknown_keys(key: str) -> None:
     assert SECRET not in words
 
 
+def test_a_url_in_the_place_of_a_key() -> None:
+    words = refused(choose_proxy, HTTP, proxies={f"http://u:{SECRET}@p": 1})
+    assert "'p'" in words
+    assert SECRET.lower() not in words.lower()
+
+
 @pytest.mark.parametrize("proxies", [["http://p"], {5: "http://p"}])
 def test_what_is_no_mapping(proxies: Any) -> None:
     assert "proxies" in refused(choose_proxy, HTTP, proxies=proxies)

@@ -166,6 +166,9 @@ def test_no_secret_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(client) == f"<Client {URL}>"
     assert repr(AsyncClient(base_url=URL)) == f"<AsyncClient {URL}>"
     assert repr(UNSET) == "UNSET"
+    keyed = Client(base_url=f"{URL}?key=sk-secret")
+    assert repr(keyed) == f"<Client {URL}?key=***>"
+    assert "sk-secret" not in repr(keyed._settings)
 
 
 # --- Parameters ---------------------------------------------------------------------------------------
