@@ -77,7 +77,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             fields.append(field("openai-organization", organization))
         if project:
             fields.append(field("openai-project", project))
-        base = base_url.partition("?")[0].rstrip("/").removesuffix(chat_path) + _query_of(base_url)
+        base = base_below(base_url, chat_path) or base_url
         merged = merge_fields(fields, default_headers)
         if needs_key is None:
             # Asked of the one server that is known to take no request without a key.
@@ -201,6 +201,8 @@ def api_headers(
     return made | {name: value for name, value in given.items() if value is not None}
 
 
-def _query_of(url: str) -> str:
-    _, mark, query = url.partition("?")
-    return mark + query
+def base_below(chat_url: str, chat_path: str = CHAT_PATH) -> str | None:
+    """The base URL of the server whose chat completions have this URL; None where that does not end in their path."""
+    head, mark, query = chat_url.partition("?")
+    head = head.rstrip("/")
+    return head.removesuffix(chat_path) + mark + query if head.endswith(chat_path) else None

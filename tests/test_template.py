@@ -226,8 +226,6 @@ def test_api_endpoint(server: ChatServer) -> None:
         needs_base = True
 
     assert asked(Whole) == asked(Whole(default_model="m")) == "Hello"
-    with pytest.raises(ConfigurationError, match="Whole has no base URL"):
-        Whole.get_models()
     # It is of another server than the one that is named.
     assert asked(Whole(base_url=server.url + "/named")) == "Hello"
     with Client(Whole, base_url=server.url + "/named") as client:
@@ -235,6 +233,31 @@ def test_api_endpoint(server: ChatServer) -> None:
     assert [each.target for each in server.requests] == ["/v1/whole/chat/completions"] * 2 + [
         "/v1/named/chat/completions"
     ] * 2
+
+
+def test_the_key_of_an_api_endpoint_goes_nowhere_else(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ChatServer() as other:
+        monkeypatch.setenv("OPENAI_BASE_URL", other.url)
+
+        class Mine(OpenaiTemplate):
+            api_endpoint = server.url + "/chat/completions?a=1"
+            api_key = "sk-mine"
+
+        class Odd(Mine):
+            api_endpoint = server.url + "/talk"
+
+        assert Mine.get_models() == [MODEL]
+        with Client(Mine) as client:
+            assert len(client.images.generate("a cat", "painter").data) == 1
+        assert [each.target for each in server.requests] == ["/v1/models?a=1", "/v1/images/generations?a=1"]
+        assert {each.header("authorization") for each in server.requests} == {"Bearer sk-mine"}
+        with pytest.raises(ConfigurationError, match=r"Odd says where chats are .* set api_base"):
+            Odd.get_models()
+        with Client(Odd) as client, pytest.raises(ConfigurationError, match="set api_base"):
+            client.images.generate("a cat", "painter")
+        # Where the base URL is said, it holds.
+        assert Odd(base_url=other.url).get_models() == Odd.get_models(api_base=other.url) == [MODEL]
+        assert len(other.requests) == 2
 
 
 def test_paths_and_version(server: ChatServer, local: Any) -> None:

@@ -6,7 +6,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import DEFAULT_BASE_URL, ChatRequest, ConfigurationError
-from deltawire.protocol.endpoint import BEARER, CHAT_PATH, IMAGES_PATH, MODELS_PATH, api_headers
+from deltawire.protocol.endpoint import BEARER, CHAT_PATH, IMAGES_PATH, MODELS_PATH, api_headers, base_below
 from deltawire.protocol.images import IMAGE_PARAMETERS, ImageRequest
 from deltawire.protocol.messages import fold_system, last_user_text, render_history, with_media, with_prompt
 from deltawire.protocol.request import PARAMETERS
@@ -33,7 +33,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     """A server of the OpenAI dialect. Subclass it and set attributes, or make an instance that says otherwise."""
 
     api_base: str = ""
-    """Such as "http://localhost:8000/v1"; "" for ``OPENAI_BASE_URL``, else OpenAI's."""
+    """Such as "http://localhost:8000/v1"; "" for that of `api_endpoint`, ``OPENAI_BASE_URL``, or OpenAI's."""
     api_key: Any = None
     """The key, a callable that gives it (without arguments), or None: see ``api_key_env``; "" for none."""
     api_endpoint: str | None = None
@@ -214,10 +214,18 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 
     @either
     def base_of(self, ask: Ask, settings: Settings) -> str:
-        """The base URL of a call: its own, the client's, the declared one, the environment's, OpenAI's. Raises
-        `ConfigurationError` where everybody needs one of his own."""
-        declared = self.api_base or settings.variable(self.api_base_env)
-        base = ask.base_url or settings.given_url or declared
+        """The base URL of a call: its own, the client's, the declared one (or that of the declared `api_endpoint`), the
+        environment's, OpenAI's. Raises `ConfigurationError` where everybody needs one of his own, and where only an
+        `api_endpoint` is declared that tells of none."""
+        base = ask.base_url or settings.given_url or self.api_base
+        if not base and self.api_endpoint:
+            # Not the environment's, nor OpenAI's: the key is for this server.
+            base = base_below(self.api_endpoint, self.chat_path)
+            if not base:
+                raise ConfigurationError(
+                    f"{name_of(self)} says where chats are (api_endpoint), and not where the rest is: set api_base"
+                )
+        base = base or settings.variable(self.api_base_env)
         if not base and self.needs_base:
             variable = f", or set {self.api_base_env}" if self.api_base_env else ""
             raise ConfigurationError(f"{name_of(self)} has no base URL: pass api_base={variable}")
