@@ -186,7 +186,7 @@ def tells_error(value: Any) -> bool:
     if not isinstance(value, dict) or value.get("choices") or value.get("success") is True:
         return False
     message, detail = value.get("message"), value.get("detail")
-    return bool((message and isinstance(message, str)) or (detail and isinstance(detail, (str, list, dict))))
+    return bool((message and isinstance(message, (str, list))) or (detail and isinstance(detail, (str, list, dict))))
 
 
 def _from_fields(value: dict[str, Any]) -> ErrorObject:

@@ -77,7 +77,7 @@ def test_declared_models(declared: dict[str, Any], models: list[str]) -> None:
 
 NO_ERRORS: list[Any] = [
     {"error": None}, {"error": False}, {"error": ""}, {"error": {}}, {"choices": []}, {"choices": [{}], "message": "m"},
-    {"ok": 1}, {}, [], None,
+    {"ok": 1}, {}, [], None, {"data": [], "error": None, "message": None}, {"detail": None}, {"message": ""},
 ]  # fmt: skip
 
 
@@ -100,6 +100,7 @@ def test_what_is_no_error(data: Any, status: int | None) -> None:
         ({"detail": "Oh no"}, "Oh no"),
         ({"detail": [{"msg": "Oh no"}]}, "Oh no"),
         ({"message": "Oh no"}, "Oh no"),
+        ({"message": ["Oh no"]}, "Oh no"),
     ],
 )
 def test_what_is_an_error(data: Any, words: str) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ConfigurationError, Context
 from deltawire.protocol.pieces import Piece
-from deltawire.protocol.status import error_object, status_error, stream_error
+from deltawire.protocol.status import error_object, status_error, stream_error, tells_error
 
 from ..settings import name_of, one_of
 from .methods import built_in, either, is_method
@@ -83,11 +83,10 @@ class RaiseErrorMixin:
     @either
     def raise_error(self, data: Any, status: int | None = None) -> None:
         """Raise the error that a decoded JSON reply is or carries, as `APIStatusError`; nothing where it is none
-        (``{"error": null}``). ``status``: the reply's, which may say so by itself."""
+        (``{"error": null, "message": null}``). ``status``: the reply's, which may say so by itself."""
         where = Context(provider=name_of(self))
         failed = status is not None and not 200 <= status < 300
-        told = isinstance(data, dict) and not data.get("choices") and bool({"detail", "message"} & data.keys())
-        error = error_object(data, flat=failed or told)
+        error = error_object(data, flat=failed or tells_error(data))
         if failed and status is not None:
             import json
 
