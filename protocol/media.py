@@ -24,6 +24,9 @@ _AUDIO_FORMATS = {
 }
 
 _WEB_URL = re.compile(r"https?://[^/\s]", re.IGNORECASE)
+_VIDEO_URL = re.compile(
+    r"https?://[^/?#]+/[^?#]*\.(3gp|avi|flv|m4v|mkv|mov|mp4|mpe?g|ogv|webm|wmv)(?:[?#]|\Z)", re.IGNORECASE
+)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*(?=:)", re.IGNORECASE)
 
@@ -92,6 +95,8 @@ def decode_base64(text: str) -> bytes:
 
 def _of_url(url: str, name: str | None) -> dict[str, Any]:
     if _WEB_URL.match(url):
+        if video := _VIDEO_URL.match(url):
+            raise _refused(f"the URL of a video (.{video[1]})", name)
         return _image(url)
     scheme = _SCHEME.match(url)
     if scheme is None or scheme[0].lower() != "data":

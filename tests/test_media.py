@@ -130,6 +130,9 @@ def test_any_bytes_are_sent_or_refused(data: bytes) -> None:
         "http://s/a.png",
         "https://s/a?b=c#d",
         "HTTPS://S/A",
+        "https://s.mov",
+        "https://s.mov/?a.mp4",
+        "https://s/a.mp4.png#b.mp4",
         "data:image/png;base64,AAAA",
         "data:image/svg+xml,%3Csvg/%3E",
         "DATA:IMAGE/PNG;BASE64,AAAA",
@@ -154,7 +157,8 @@ def test_audio_urls(kind: str, format: str) -> None:
         "", "cat.png", "/tmp/cat.png", "C:\\cat.png", "file:///cat.png", "ftp://me:secret@s/cat.png", "http://",
         "https:// s/", "data:", "data:,x", "data:image/png", "data:image/png;base64,", "data:video/mp4;base64,AAAA",
         "data:audio/ogg;base64,AAAA", "data:audio/wav,AAAA", "data:audio/wav;base64,A", "data:audio/wav;base64,é",
-        "data:text/plain;base64,AAAA", " http://s/", "javascript:alert(1)",
+        "data:text/plain;base64,AAAA", " http://s/", "javascript:alert(1)", "http://s/a.mp4", "HTTPS://S/A.MOV?key=secret",
+        "https://s.x:1/b/a.webm#t=1",
     ],
 )  # fmt: skip
 def test_other_texts_are_refused(text: str) -> None:
