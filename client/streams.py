@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import collections
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import APIError, ChatCompletionChunk, StreamFailed, TransportError
+from deltawire.protocol import APIError, ChatCompletionChunk, ChunkChoice, StreamFailed, TransportError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from deltawire.transports import AsyncExchange, Exchange
 
     from .calls import Attempt
+
+
+class NoChoices(list[ChunkChoice]):
+    """The choices of a chunk that has none, as those that tell of usage, or Azure's first one: an empty list, but
+    for ``[0]``, which programs print of every chunk."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        # (A program may have put one in.)
+        return ChunkChoice() if index == 0 and not self else super().__getitem__(index)
 
 
 class _Reading:
@@ -85,6 +96,8 @@ class Stream(_Reading):
         event = self._events.popleft()
         if isinstance(event, ChatCompletionChunk):
             event._provider = self._provider
+            if not event.choices:
+                event.choices = NoChoices()
             return event
         self.close()
         if isinstance(event, StreamFailed):
@@ -126,6 +139,8 @@ class AsyncStream(_Reading):
         event = self._events.popleft()
         if isinstance(event, ChatCompletionChunk):
             event._provider = self._provider
+            if not event.choices:
+                event.choices = NoChoices()
             return event
         await self.aclose()
         if isinstance(event, StreamFailed):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from driving import HI, MODEL, Driver, Run
+from feeding import DONE, FINISH, delta, sse
 
 from deltawire import (
     AsyncClient,
@@ -24,6 +28,7 @@ from deltawire import (
     TruncatedStreamError,
     accumulate,
 )
+from deltawire.protocol import ChunkChoice
 from deltawire.protocol.pieces import ImageResponse
 from deltawire.testing import Answer, ChatServer, ProxyServer
 
@@ -115,6 +120,40 @@ def test_chunks_name_their_provider(server: ChatServer) -> None:
     for chunk in chunks:
         assert json.loads(chunk.to_json()) == json.loads(json.dumps(chunk.to_dict()))
         assert chunk.model_dump()["choices"][0]["index"] == 0
+
+
+FILTERED = {"id": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
+
+
+def test_a_chunk_without_choices_may_be_asked_for_its_first_one(run: Run, server: ChatServer) -> None:
+    server.plan(*[Answer(events=[sse(FILTERED, delta("Hello"), FINISH, DONE)])] * 2)
+    with Client(provider=mine(server)) as client:
+        chunks = list(client.chat.completions.stream("Hi"))
+
+    async def main() -> None:
+        async with AsyncClient(provider=mine(server)) as client:
+            chunks.extend([chunk async for chunk in client.chat.completions.stream("Hi")])
+
+    run(main)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "HelloHello"
+    for chunk in (chunks[0], chunks[3]):
+        said = chunk.choices[0]
+        assert (said.finish_reason, said.delta.role, said.to_dict()) == (None, None, ChunkChoice().to_dict())
+        assert chunk.choices == list(chunk.choices) == chunk.choices[:1] == []
+        assert not chunk.choices
+        assert len(chunk.choices) == 0
+        for beyond in (1, -1):
+            with pytest.raises(IndexError):
+                chunk.choices[beyond]
+        for same in (chunk, copy.deepcopy(chunk), pickle.loads(pickle.dumps(chunk))):
+            assert same.choices[0].delta.content is None
+            assert same.model_dump()["choices"] == []
+            assert FILTERED.items() <= json.loads(same.to_json()).items()
+            assert json.loads(json.dumps({"choices": same.choices})) == {"choices": []}
+            assert msgspec.json.encode(same.choices) == b"[]"
+            assert msgspec.json.decode(msgspec.json.encode(same)).get("choices", []) == []
+        chunk.choices.append(ChunkChoice(index=5))
+        assert chunk.choices[0].index == 5
 
 
 def test_parts_of_answers_name_their_provider(server: ChatServer) -> None:
