@@ -10,7 +10,7 @@ from deltawire.protocol import ChatCompletion
 from .asking import call_of
 from .base import BaseClient
 from .drivers import arun
-from .learning import Names
+from .learning import anames
 from .owners import aclose, async_owner
 from .streams import AsyncStream
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .calls import Call
     from .owners import Owner
-    from .parameters import CallOptions, ChatOptions, Messages
+    from .parameters import CallOptions, ChatOptions, MessagesLike
 
 _T = TypeVar("_T")
 
@@ -196,7 +196,7 @@ class AsyncCompletions:
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: MessagesLike,
         model: str | None = None,
         stream: Literal[False] | None = None,
         **options: Unpack[ChatOptions],
@@ -204,21 +204,25 @@ class AsyncCompletions:
 
     @overload
     def create(
-        self, messages: Messages, model: str | None, stream: Literal[True], **options: Unpack[ChatOptions]
+        self, messages: MessagesLike, model: str | None, stream: Literal[True], **options: Unpack[ChatOptions]
     ) -> AsyncStreamCall: ...
 
     @overload
     def create(
-        self, messages: Messages, model: str | None = None, *, stream: Literal[True], **options: Unpack[ChatOptions]
+        self, messages: MessagesLike, model: str | None = None, *, stream: Literal[True], **options: Unpack[ChatOptions]
     ) -> AsyncStreamCall: ...
 
     @overload
     def create(
-        self, messages: Messages, model: str | None, stream: bool | None, **options: Unpack[ChatOptions]
+        self, messages: MessagesLike, model: str | None, stream: bool | None, **options: Unpack[ChatOptions]
     ) -> AsyncCall[ChatCompletion] | AsyncStreamCall: ...
 
     def create(
-        self, messages: Messages, model: str | None = None, stream: bool | None = None, **options: Unpack[ChatOptions]
+        self,
+        messages: MessagesLike,
+        model: str | None = None,
+        stream: bool | None = None,
+        **options: Unpack[ChatOptions],
     ) -> AsyncCall[Any]:
         """Ask a model; as `Completions.create`, but nothing is sent before the first ``await`` or step.
 
@@ -228,7 +232,9 @@ class AsyncCompletions:
         call = call_of(self._client._settings, messages, model, stream, dict(options))
         return (AsyncStreamCall if call.stream else AsyncCall)(call, self._client)
 
-    def stream(self, messages: Messages, model: str | None = None, **options: Unpack[ChatOptions]) -> AsyncStreamCall:
+    def stream(
+        self, messages: MessagesLike, model: str | None = None, **options: Unpack[ChatOptions]
+    ) -> AsyncStreamCall:
         """``create(..., stream=True)``."""
         result: AsyncStreamCall = self.create(messages, model, True, **options)
         return result
@@ -257,16 +263,8 @@ class AsyncModels:
         return await self._names("vision_models", options)
 
     async def _names(self, which: str, options: dict[str, Any]) -> builtins.list[str]:
-        wanted = Names(self._client._settings, options)
-        for each in wanted.calls:
-            if each.call is None:
-                continue
-            try:
-                attempt, exchange, _ = await arun(each.call, self._client._owner)
-                await exchange.aclose()
-                each.learn(attempt.models())
-            except Exception as error:
-                each.fail(error)
+        wanted = await anames(self._client._settings, options, self._client._owner)
+        await wanted.aask()
         return wanted.result(which)
 
 

@@ -39,6 +39,7 @@ from deltawire.protocol.messages import last_user_text
 from deltawire.protocol.objects import Answer, with_extra
 from deltawire.protocol.urls import query_values
 
+from .behalf import Behalf
 from .providers.methods import is_own
 from .settings import UNSET, Settings, as_provider, holds_providers, name_of, not_a_provider, policy_of
 from .targets import Ask, Session, Target
@@ -210,6 +211,8 @@ class Call:
         self.policy = settings.policy if max_retries is None else policy_of(max_retries)
         self.total_at: float | None = None
         """When the call must be over, on the monotonic clock: it begins with its plan."""
+        self.ends_at: float | None = None
+        """When the call must be over of which this one is a part, on the same clock."""
         self.draws = False
         """Whether an image model has answered a chat, with images."""
         self._targets: dict[int, Target] = {}
@@ -227,7 +230,8 @@ class Call:
     def plan(self) -> Generator[Effect[Any], Outcome | None, None]:
         """The plan of the call's attempts, which begins now."""
         total = self.timeout.total
-        self.total_at = None if total is None else time.monotonic() + total
+        ends = (None if total is None else time.monotonic() + total, self.ends_at)
+        self.total_at = min((each for each in ends if each is not None), default=None)
         if self.several:
             return self.provider.plan(self.policy, self.settings.budget)  # type: ignore[no-any-return]
         return attempts(self.provider, self.policy, budget=self.settings.budget)
@@ -243,7 +247,9 @@ class Call:
         # Whoever overrides the way to chats has said nothing of models and images.
         overridden = self.ask.kind == "chat" and not self._native and is_own(provider, "create_async_generator")
         if not overridden and hasattr(provider, "target"):
-            target: Target = provider.target(self.ask, self.settings)
+            # One's own get_model may ask for the list of models.
+            with Behalf(provider, self.settings, None, given={}, meant={"proxy": self.proxy}).current():
+                target: Target = provider.target(self.ask, self.settings)
             working = target.working
         elif hasattr(provider, "create_async_generator"):
             from .generated import GeneratedTarget

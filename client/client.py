@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deltawire.transports import Transport
 
     from .owners import Owner
-    from .parameters import CallOptions, ChatOptions, Messages
+    from .parameters import CallOptions, ChatOptions, MessagesLike
 
 
 class Client(BaseClient):
@@ -94,7 +94,7 @@ class Completions:
     @overload
     def create(
         self,
-        messages: Messages,
+        messages: MessagesLike,
         model: str | None = None,
         stream: Literal[False] | None = None,
         **options: Unpack[ChatOptions],
@@ -102,21 +102,25 @@ class Completions:
 
     @overload
     def create(
-        self, messages: Messages, model: str | None, stream: Literal[True], **options: Unpack[ChatOptions]
+        self, messages: MessagesLike, model: str | None, stream: Literal[True], **options: Unpack[ChatOptions]
     ) -> Stream: ...
 
     @overload
     def create(
-        self, messages: Messages, model: str | None = None, *, stream: Literal[True], **options: Unpack[ChatOptions]
+        self, messages: MessagesLike, model: str | None = None, *, stream: Literal[True], **options: Unpack[ChatOptions]
     ) -> Stream: ...
 
     @overload
     def create(
-        self, messages: Messages, model: str | None, stream: bool | None, **options: Unpack[ChatOptions]
+        self, messages: MessagesLike, model: str | None, stream: bool | None, **options: Unpack[ChatOptions]
     ) -> ChatCompletion | Stream: ...
 
     def create(
-        self, messages: Messages, model: str | None = None, stream: bool | None = None, **options: Unpack[ChatOptions]
+        self,
+        messages: MessagesLike,
+        model: str | None = None,
+        stream: bool | None = None,
+        **options: Unpack[ChatOptions],
     ) -> ChatCompletion | Stream:
         """Ask a model. Sends at once.
 
@@ -132,7 +136,7 @@ class Completions:
         exchange.close()
         return attempt.completion()
 
-    def stream(self, messages: Messages, model: str | None = None, **options: Unpack[ChatOptions]) -> Stream:
+    def stream(self, messages: MessagesLike, model: str | None = None, **options: Unpack[ChatOptions]) -> Stream:
         """``create(..., stream=True)``."""
         result: Stream = self.create(messages, model, True, **options)
         return result
@@ -166,16 +170,8 @@ class Models:
         return self._names("vision_models", options)
 
     def _names(self, which: str, options: dict[str, Any]) -> builtins.list[str]:
-        wanted = Names(self._client._settings, options)
-        for each in wanted.calls:
-            if each.call is None:
-                continue
-            try:
-                attempt, exchange, _ = run(each.call, self._client._owner)
-                exchange.close()
-                each.learn(attempt.models())
-            except Exception as error:
-                each.fail(error)
+        wanted = Names(self._client._settings, options, self._client._owner)
+        wanted.ask()
         return wanted.result(which)
 
 

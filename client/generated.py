@@ -27,6 +27,7 @@ from deltawire.protocol.accumulate import Accumulator
 from deltawire.protocol.messages import plain_messages
 from deltawire.protocol.pieces import FinishReason, Reasoning, ToolCalls
 
+from .behalf import Behalf
 from .blocking import Blocking, end, iterator_of
 from .calls import Attempt
 from .media import pairs
@@ -79,7 +80,9 @@ class GeneratedAttempt(Attempt):
         self._call = call
         self._stream = call.stream
         self.reply: Any = GeneratedReply(target.stop)
-        self.proxy = proxy = call.settings.proxy_for(self.url or "https://example.org/", call.proxy)
+        server = provider.base_of(ask, call.settings) if hasattr(provider, "base_of") else self.url
+        self.proxy = proxy = call.settings.proxy_for(server or "https://example.org/", call.proxy)
+        ours = hasattr(provider, "target")
         given = {
             "proxy": None if proxy is None else _whole(proxy),
             "timeout": _seconds(call),
@@ -94,20 +97,38 @@ class GeneratedAttempt(Attempt):
             **ask.params,
             "headers": {**(call.settings.default_headers or {}), **(ask.extra_headers or {})} or None,
         }
-        self.arguments = {name: value for name, value in given.items() if value is not None} | (ask.extra_body or {})
-        if hasattr(provider, "target"):
+        self.arguments = {name: value for name, value in given.items() if value is not None}
+        if ours:
             # It is likely to ask ours, which it overrides: the attempts are this call's, and not each attempt's again.
-            self.arguments |= _taken(provider.create_async_generator, max_retries=0, ignore_working=True)
+            more = {"extra_data": ask.extra_body} if ask.extra_body else {}
+            self.arguments |= _taken(provider.create_async_generator, max_retries=0, ignore_working=True, **more)
+        else:
+            self.arguments |= ask.extra_body or {}
+        self._behalf = Behalf(
+            provider,
+            call.settings,
+            None,
+            given=self.arguments,
+            meant={
+                "proxy": call.proxy,
+                "timeout": call.timeout,
+                # "": none, whatever is declared.
+                "api_key": ask.api_key if key is None else key,
+            },
+            total_at=call.total_at,
+        )
 
     def open(self, owner: Owner[Any]) -> Any:
         """See `Attempt.open`."""
         owner.check()
-        return (GeneratedExchange if owner.blocks else AsyncGeneratedExchange)(self._start, self.reply)
+        self._behalf.owner = owner
+        kind = GeneratedExchange if owner.blocks else AsyncGeneratedExchange
+        return kind(self._start, self.reply, self._behalf)
 
     def _start(self) -> Any:
         # In the exchange: what the provider's own methods raise is how the attempt went.
         provider, ask = self.target.provider, self._call.ask
-        model = provider.get_model(ask.model) if hasattr(provider, "get_model") else ask.model
+        model = provider.get_model(ask.model) if hasattr(provider, "get_model") else ask.model or ""
         # Its own copy of the messages, to change as it likes.
         messages = plain_messages(ask.messages)
         return provider.create_async_generator(model, messages, stream=self._call.stream, **self.arguments)
@@ -252,9 +273,10 @@ class GeneratedReply:
 class _Exchange:
     """What both kinds of exchange know."""
 
-    def __init__(self, start: Callable[[], Any], reply: GeneratedReply) -> None:
+    def __init__(self, start: Callable[[], Any], reply: GeneratedReply, behalf: Behalf) -> None:
         self._start = start
         self._reply = reply
+        self._behalf = behalf
         # What a generator gives after it was interrupted is no answer.
         self._closed = False
 
@@ -275,9 +297,10 @@ class GeneratedExchange(_Exchange):
         while not events and not reply.done:
             self._check()
             try:
-                if self._pieces is None:
-                    self._pieces = Blocking(self._start())
-                piece = next(self._pieces, self)
+                with self._behalf.current():
+                    if self._pieces is None:
+                        self._pieces = Blocking(self._start())
+                    piece = next(self._pieces, self)
             except Exception as error:
                 return reply.fail(error)
             except BaseException:
@@ -312,9 +335,10 @@ class AsyncGeneratedExchange(_Exchange):
         while not events and not reply.done:
             self._check()
             try:
-                if self._pieces is None:
-                    self._pieces = await self._begin()
-                piece = await self._pieces.__anext__()
+                with self._behalf.current():
+                    if self._pieces is None:
+                        self._pieces = await self._begin()
+                    piece = await self._pieces.__anext__()
             except StopAsyncIteration:
                 events = reply.end()
             except Exception as error:

@@ -10,15 +10,14 @@ import collections
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ChatCompletionChunk, DeltawireError, RetryBudget
+from deltawire.protocol import ChatCompletionChunk, RetryBudget
 from deltawire.protocol.pieces import ImageResponse, Pieces
 
 from .asking import call_of
+from .behalf import Lent, behalf_of, settings_for
 from .calls import IMAGES
 from .drivers import arun, run
-from .learning import Learning
-from .owners import aclose, async_owner, close, sync_owner
-from .settings import UNSET, make
+from .learning import Names, anames
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -53,60 +52,51 @@ _SERVER = ("api_endpoint", "base_url", "api_base")
 
 def pieces_of(provider: Any, model: str | None, messages: Any, options: dict[str, Any]) -> AsyncPieces:
     """The answer of a provider; ``options`` as `call_of` takes them, but for ``proxy=None``: the environment's."""
-    if options.get("proxy", UNSET) is None:
-        options["proxy"] = UNSET
     stream = options.pop("stream", False)
     server = next((options[name] for name in _SERVER if isinstance(options.get(name), str)), None)
-    settings = make(provider=provider, budget=budget_of(provider, server))
-    return AsyncPieces(call_of(settings, messages, model, stream, options, native=True))
+    settings = settings_for(provider, options, budget_of(provider, server))
+    call = call_of(settings, messages, model, stream, options, native=True)
+    if (behalf := behalf_of(provider)) is not None:
+        behalf.bound(call)
+    return AsyncPieces(call, Lent(provider))
 
 
-def fetch(provider: Any, api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> list[str]:
+def fetch(provider: Any, options: dict[str, Any]) -> list[str]:
     """The names of a provider's models: see `OpenaiTemplate.get_models`."""
-    learning = Learning(provider, make(provider=provider), _options(api_key, api_base, proxy, timeout))
-    if learning.call is not None:
-        owner = sync_owner()
-        try:
-            attempt, exchange, _ = run(learning.call, owner)
-            exchange.close()
-            learning.learn(attempt.models())
-        except DeltawireError as error:
-            learning.fail(error)
-        finally:
-            close(owner)
-    return learning.result()
+    options = _given(options)
+    settings, lent = settings_for(provider, options), Lent(provider)
+    owner = lent.blocking()
+    try:
+        names = Names(settings, options, owner, native=True)
+        names.ask()
+    finally:
+        lent.give_back(owner)
+    return names.result("names")
 
 
-async def afetch(provider: Any, api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> list[str]:
+async def afetch(provider: Any, options: dict[str, Any]) -> list[str]:
     """As `fetch`."""
-    learning = Learning(provider, make(provider=provider), _options(api_key, api_base, proxy, timeout))
-    if learning.call is not None:
-        owner = async_owner()
-        try:
-            attempt, exchange, _ = await arun(learning.call, owner)
-            await exchange.aclose()
-            learning.learn(attempt.models())
-        except DeltawireError as error:
-            learning.fail(error)
-        finally:
-            await aclose(owner)
-    return learning.result()
+    options = _given(options)
+    settings, lent = settings_for(provider, options), Lent(provider)
+    owner = lent.waiting()
+    try:
+        names = await anames(settings, options, owner, native=True)
+        await names.aask()
+    finally:
+        await lent.agive_back(owner)
+    return names.result("names")
 
 
-def _options(api_key: Any, api_base: str | None, proxy: Any, timeout: Any) -> dict[str, Any]:
-    return {
-        "api_key": api_key,
-        "api_base": api_base,
-        "proxy": UNSET if proxy is None else proxy,
-        "timeout": timeout,
-    }
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class _Pieces:
     """An answer, as both kinds give it: from chunks to pieces."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, lent: Lent) -> None:
         self._call = call
+        self._lent = lent
         self._machine = Pieces()
         self._ready: collections.deque[str | Piece] = collections.deque()
         self._over = False
@@ -133,9 +123,9 @@ class _Pieces:
 class SyncPieces(_Pieces):
     """An iterator of texts and pieces, for programs that block. Sends when it is made."""
 
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self._owner = sync_owner()
+    def __init__(self, call: Call, lent: Lent) -> None:
+        super().__init__(call, lent)
+        self._owner = lent.blocking()
         self._stream: Stream | None = None
         try:
             attempt, exchange, failures = run(call, self._owner)
@@ -148,7 +138,7 @@ class SyncPieces(_Pieces):
             self.close()
             raise
         if not call.stream:
-            close(self._owner)
+            lent.give_back(self._owner)
 
     def __iter__(self) -> SyncPieces:
         return self
@@ -161,7 +151,7 @@ class SyncPieces(_Pieces):
                 self._take(next(self._stream))
             except StopIteration:
                 self._end()
-                close(self._owner)
+                self._lent.give_back(self._owner)
             except BaseException:
                 self.close()
                 raise
@@ -173,7 +163,7 @@ class SyncPieces(_Pieces):
         self._ready.clear()
         if self._stream is not None:
             self._stream.close()
-        close(self._owner)
+        self._lent.give_back(self._owner)
 
     def __enter__(self) -> SyncPieces:
         return self
@@ -187,15 +177,15 @@ class SyncPieces(_Pieces):
 class AsyncPieces(_Pieces):
     """An async iterator of texts and pieces, which may be awaited first. It sends at the first await or step."""
 
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
+    def __init__(self, call: Call, lent: Lent) -> None:
+        super().__init__(call, lent)
         self._owner: Owner[AsyncTransport] | None = None
         self._stream: AsyncStream | None = None
         self._lock: Any = None
 
     def blocking(self) -> SyncPieces:
         """The same answer, for a program that blocks; sends at once."""
-        return SyncPieces(self._call)
+        return SyncPieces(self._call, self._lent)
 
     def __await__(self) -> Generator[Any, None, AsyncPieces]:
         return self._open().__await__()
@@ -213,7 +203,7 @@ class AsyncPieces(_Pieces):
         return self
 
     async def _send(self) -> None:
-        owner = async_owner()
+        owner = self._lent.waiting()
         try:
             attempt, exchange, failures = await arun(self._call, owner)
             if self._call.stream:
@@ -223,11 +213,11 @@ class AsyncPieces(_Pieces):
                 self._whole(attempt)
         except BaseException:
             # Nothing has been shown: who awaits it again asks again.
-            await aclose(owner)
+            await self._lent.agive_back(owner)
             raise
         self._owner = owner
         if not self._call.stream:
-            await aclose(owner)
+            await self._lent.agive_back(owner)
 
     def __aiter__(self) -> AsyncPieces:
         return self
@@ -247,7 +237,7 @@ class AsyncPieces(_Pieces):
                 raise
             except BaseException:
                 # A wait that was cancelled: the next step says that the answer is cut off.
-                await aclose(self._owner)
+                await self._lent.agive_back(self._owner)
                 raise
         return self._ready.popleft()
 
@@ -261,7 +251,7 @@ class AsyncPieces(_Pieces):
         if self._stream is not None:
             await self._stream.aclose()
         if self._owner is not None:
-            await aclose(self._owner)
+            await self._lent.agive_back(self._owner)
 
     async def __aenter__(self) -> AsyncPieces:
         return await self._open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import (
@@ -16,14 +17,17 @@ from deltawire.protocol.catalogue import Catalogue, catalogue
 from deltawire.protocol.retry import failure
 
 from .asking import call_of
+from .behalf import Behalf
+from .drivers import arun, run
 from .providers.base import Learnt, declared_in
 from .providers.methods import is_own
-from .settings import as_provider, holds_providers
+from .settings import UNSET, as_provider, holds_providers
 
 if TYPE_CHECKING:
     from deltawire.protocol import ModelList
 
     from .calls import Call
+    from .owners import Owner
     from .settings import Settings
 
 
@@ -31,9 +35,12 @@ class Learning:
     """What one provider's models are, but for the waiting: where `call` is not None, it has to be made, and `learn` or
     `fail` be told how it went."""
 
-    def __init__(self, provider: Any, settings: Settings, options: dict[str, Any], *, native: bool = True) -> None:
+    def __init__(
+        self, provider: Any, settings: Settings, options: dict[str, Any], owner: Owner[Any], *, native: bool
+    ) -> None:
         """``native``: by the machines here, also where the provider has a ``get_models`` of its own."""
         self.provider = provider
+        self._owner = owner
         self.call: Call | None = None
         self._found: Catalogue | None = None
         self.error: Exception | None = None
@@ -50,7 +57,9 @@ class Learning:
             self._found = self._catalogue(declared)
             return
         if not native and is_own(provider, "get_models"):
-            self._found = self._catalogue(provider.get_models(**options))
+            meant = {"proxy": options.get("proxy", UNSET)}
+            with Behalf(provider, settings, self._owner, given=options, meant=meant).current():
+                self._found = self._catalogue(provider.get_models(**options))
             return
         if not hasattr(provider, "base_of"):
             # One that has a way of its own to a server may say nothing of models.
@@ -107,15 +116,62 @@ class Learning:
 class Names:
     """The models of a client's provider, or of all the providers that it has several of."""
 
-    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
-        given = as_provider(options.pop("provider", None)) or settings.provider or settings.unnamed
-        each = given.providers if holds_providers(given) else [given]
-        self.calls = [Learning(provider, settings, dict(options), native=False) for provider in each]
+    def __init__(self, settings: Settings, options: dict[str, Any], owner: Owner[Any], *, native: bool = False) -> None:
+        """``native``: as for `Learning`; where there are several, each of them is asked in its own way."""
+        options = dict(options)
+        given = _asked(settings, options.pop("provider", None))
+        if holds_providers(given):
+            native = False
+        self._owner = owner
+        self._each = [Learning(provider, settings, dict(options), owner, native=native) for provider in _members(given)]
+
+    def ask(self) -> None:
+        """Ask those whose models are not known yet; for a program that blocks."""
+        for each in self._each:
+            if each.call is None:
+                continue
+            try:
+                attempt, exchange, _ = run(each.call, self._owner)
+                exchange.close()
+                each.learn(attempt.models())
+            except Exception as error:
+                each.fail(error)
+
+    async def aask(self) -> None:
+        """As `ask`."""
+        for each in self._each:
+            if each.call is None:
+                continue
+            try:
+                attempt, exchange, _ = await arun(each.call, self._owner)
+                await exchange.aclose()
+                each.learn(attempt.models())
+            except Exception as error:
+                each.fail(error)
 
     def result(self, which: str) -> list[str]:
         """The names, each once. What failed is left out, unless all did."""
-        errors = [each.error for each in self.calls if each.error is not None]
-        if errors and len(errors) == len(self.calls):
+        errors = [each.error for each in self._each if each.error is not None]
+        if errors and len(errors) == len(self._each):
             raise failure(errors)
-        found = [name for each in self.calls if each.error is None for name in each.result(which)]
+        found = [name for each in self._each if each.error is None for name in each.result(which)]
         return list(dict.fromkeys(found))
+
+
+async def anames(settings: Settings, options: dict[str, Any], owner: Owner[Any], *, native: bool = False) -> Names:
+    """`Names`, for a program that awaits: a provider's own ``get_models`` blocks."""
+    make = functools.partial(Names, settings, options, owner, native=native)
+    given = _asked(settings, options.get("provider"))
+    if not any(is_own(each, "get_models") for each in _members(given)):
+        return make()
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(make)
+
+
+def _asked(settings: Settings, provider: Any) -> Any:
+    return as_provider(provider) or settings.provider or settings.unnamed
+
+
+def _members(provider: Any) -> list[Any]:
+    return list(provider.providers) if holds_providers(provider) else [provider]

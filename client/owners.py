@@ -102,6 +102,16 @@ class Owner(Generic[_T]):
                 transport = self._made[at] = self._make(name, {**self._options, "verify": verify})
             return transport
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the transport is an object that was given."""
+        return self._own
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those for another one like it."""
+        return {"transport": self._given, **self._options}
+
     def check(self) -> None:
         """Raises `UsageError` once it is closed."""
         if self._closed:

@@ -10,8 +10,11 @@ from deltawire.protocol import Message, Proxy, RetryPolicy, Timeout
 
 from .media import MediaListType, MediaType
 
-Messages = str | Iterable[Mapping[str, Any] | Message]
+MessagesLike = str | Iterable[Mapping[str, Any] | Message]
 """A list of messages (dicts, or the messages of earlier completions), or a text: the user's."""
+
+Messages = list[dict[str, Any]]
+"""What it is for a provider with a generator of its own: a list of dicts."""
 
 
 class ChatParameters(TypedDict, total=False):

@@ -92,6 +92,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The server for requests that name no provider."""
         return self.endpoint_at(self.base_url)
 
+    def of(self, provider: Any) -> Settings:
+        """The same, for this provider alone."""
+        return msgspec.structs.replace(self, provider=provider, media_provider=None)
+
     def changed(self, **changes: Any) -> Settings:
         """Settings like these, but for what is given."""
         held = {

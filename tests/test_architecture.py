@@ -56,6 +56,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     "client/blocking.py": {"asyncio"},
     "client/calls.py": {"msgspec"},
     "client/drivers.py": {"anyio"},
+    "client/learning.py": {"anyio"},
     "client/generated.py": {"anyio"},
     "client/generating.py": {"anyio"},
     "client/replay.py": {"h11"},

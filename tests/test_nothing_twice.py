@@ -247,13 +247,13 @@ async def aask(transport: Scripted, heard: Heard, provider: Any, policy: RetryPo
 
 
 def generate(transport: Scripted, heard: Heard, provider: Any, policy: RetryPolicy) -> None:
-    with mock.patch("deltawire.generating.sync_owner", return_value=sync_owner(transport)):
+    with mock.patch("deltawire.behalf.sync_owner", return_value=sync_owner(transport)):
         for piece in provider.create_generator("m", HI, stream=transport.stream, max_retries=policy):
             heard.text += str(piece)
 
 
 async def agenerate(transport: Scripted, heard: Heard, provider: Any, policy: RetryPolicy) -> None:
-    with mock.patch("deltawire.generating.async_owner", return_value=async_owner(transport)):
+    with mock.patch("deltawire.behalf.async_owner", return_value=async_owner(transport)):
         async for piece in provider.create_async_generator("m", HI, stream=transport.stream, max_retries=policy):
             heard.text += str(piece)
 

@@ -119,9 +119,10 @@ class ProviderModelMixin:
         return list(self.models or self.fallback_models or filter(None, [self.default_model]))
 
     @either
-    def get_model(self, model: str | None, *args: Any, **options: Any) -> str | None:
-        """The model that is asked for: the default one for "" and None, the one behind an alias, or as it is."""
-        return self.model_aliases.get(model, model) if model else self.default_model or model
+    def get_model(self, model: str | None, *args: Any, **options: Any) -> str:
+        """The model that is asked for: the default one for "" and None ("" where there is none), the one behind an
+        alias, or as it is."""
+        return self.model_aliases.get(model, model) if model else self.default_model
 
 
 class Learnt(list[str]):
@@ -149,7 +150,7 @@ class AsyncGeneratorProvider(BaseProvider):
     """A provider with a ``create_async_generator`` of its own."""
 
     @either
-    def create_async_generator(self, model: str | None, messages: Messages, **kwargs: Any) -> AsyncResult:
+    def create_async_generator(self, model: str, messages: Messages, **kwargs: Any) -> AsyncResult:
         """The answer, piece by piece. To be defined; ``kwargs`` are what the caller gave besides.
 
         Two of them are yours to heed, as only you know what you are waiting for: ``proxy``, a URL, and ``timeout``, how

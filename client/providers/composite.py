@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError, DeltawireError, Send, fail_over
-from deltawire.protocol.retry import failure, repeated
+from deltawire.protocol import ConfigurationError, Send, fail_over
+from deltawire.protocol.retry import repeated
 
 from ..settings import as_provider, holds_providers, name_of, not_a_provider
 from .base import AsyncGeneratorProvider, ProviderModelMixin
@@ -18,11 +18,11 @@ from .base import AsyncGeneratorProvider, ProviderModelMixin
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from deltawire.protocol import Outcome, RetryBudget, RetryPolicy
+    from deltawire.protocol import Outcome, Proxy, RetryBudget, RetryPolicy, Timeout
     from deltawire.protocol.retry import Effect
 
     from ..generating import AsyncPieces
-    from ..parameters import Messages
+    from ..parameters import MessagesLike
 
 
 class _Several(AsyncGeneratorProvider, ProviderModelMixin):
@@ -62,21 +62,35 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
         """Who is asked in one call, in turn."""
         raise NotImplementedError
 
-    def get_models(self, **options: Any) -> list[str]:  # type: ignore[override]
-        """The models of all of them, each once. What failed is left out, unless all did."""
-        found: list[str] = []
-        errors: list[Exception] = []
-        for provider in self.providers:
-            try:
-                found += provider.get_models(**options)
-            except DeltawireError as error:
-                errors.append(error)
-        if errors and len(errors) == len(self.providers):
-            raise failure(errors)
-        return list(dict.fromkeys(found))
+    def get_models(  # type: ignore[override] # they are instances
+        self,
+        api_key: Any = None,
+        api_base: str | None = None,
+        *,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = None,
+    ) -> list[str]:
+        """The models of all of them, each once; as `OpenaiTemplate.get_models`. What failed is left out, unless all
+        did."""
+        from ..generating import fetch
+
+        return fetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
+
+    async def aget_models(
+        self,
+        api_key: Any = None,
+        api_base: str | None = None,
+        *,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = None,
+    ) -> list[str]:
+        """As `get_models`, for asyncio and trio."""
+        from ..generating import afetch
+
+        return await afetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
 
     def create_async_generator(  # type: ignore[override] # they are instances
-        self, model: str | None, messages: Messages, **options: Any
+        self, model: str | None, messages: MessagesLike, **options: Any
     ) -> AsyncPieces:
         """The answer, piece by piece, of the first that gives one: see `OpenaiTemplate.create_async_generator`.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from deltawire.protocol import HTTPRequest, Proxy, Timeout
 
     from ..generating import AsyncPieces
-    from ..parameters import Messages
+    from ..parameters import MessagesLike
     from ..settings import Settings
     from ..targets import Ask
 
@@ -94,7 +94,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
     def create_async_generator(
         self,
         model: str | None,
-        messages: Messages,
+        messages: MessagesLike,
         proxy: str | Proxy | None = None,
         timeout: float | Timeout | None = 120,
         stream: bool = True,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..generating import AsyncPieces
     from ..media import MediaListType
-    from ..parameters import Messages
+    from ..parameters import MessagesLike
 
 
 class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
@@ -106,7 +106,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         """
         from ..generating import fetch
 
-        return fetch(self, api_key, api_base, proxy, timeout)
+        return fetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
 
     @either
     async def aget_models(
@@ -120,13 +120,13 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         """As `get_models`, for asyncio and trio."""
         from ..generating import afetch
 
-        return await afetch(self, api_key, api_base, proxy, timeout)
+        return await afetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
 
     @built_in
     def create_async_generator(
         self,
         model: str | None,
-        messages: Messages,
+        messages: MessagesLike,
         proxy: str | Proxy | None = None,
         timeout: float | Timeout | None = 120,
         media: MediaListType | None = None,
@@ -173,7 +173,12 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
     def target(self, ask: Ask, settings: Settings) -> Target:
         """What a call of the client becomes for this provider. Raises `ConfigurationError`."""
         name = name_of(self)
-        model = self.get_model(ask.model) if ask.model or ask.kind != "images" else _usual_image_model(self)
+        # (A list of models is no model's; and one's own get_model may ask for that list.)
+        model = None
+        if ask.kind == "images" and not ask.model:
+            model = _usual_image_model(self)
+        elif ask.kind != "models":
+            model = self.get_model(ask.model) or ask.model
         key = key_among(name, ask.api_key, settings.given_key, self.api_key, settings.variable(self.api_key_env))
         draws = ask.kind == "images" or (ask.kind == "chat" and self._draws(model, ask, settings, key))
         endpoint = self._endpoint(ask, settings, model, draws)
@@ -276,7 +281,7 @@ def _path(path: str, model: str | None) -> str:
 
 def _usual_image_model(provider: Any) -> str | None:
     """The model for images of which none is named: the usual one unless it is for chats; then the server chooses."""
-    usual: str | None = provider.get_model(None)
+    usual: str | None = provider.get_model(None) or None
     return usual if not provider.image_models or usual in provider.image_models else None
 
 
