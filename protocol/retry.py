@@ -18,9 +18,10 @@ Content that has reached the caller ends all retrying: the driver leaves the pla
 
 What is retried, as in the OpenAI SDK 3.52: connections that fail, dead proxies, timeouts, 408, 409, 429,
 500 and above, an error in the stream whose status nobody knows; replies that break off or end before
-any content. ``x-should-retry: true | false`` overrides for statuses. Never: other statuses, a proxy
-that refuses the password or by its rules, an untrusted certificate, replies that are no chat replies,
-and all faults of the caller.
+any content; from a provider's own code, what Python and others raise for connections and timeouts, too.
+``x-should-retry: true | false`` overrides for statuses. Never: other statuses (and the errors that are
+named for them), a proxy that refuses the password or by its rules, an untrusted certificate, replies
+that are no chat replies, and all faults of the caller.
 
 With several providers each has its turn, whatever the one before failed with: what is wrong with one server may
 be right with the next. Nobody waits between two of them, since a wait is what the failed one asked for; nor does the

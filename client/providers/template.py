@@ -222,7 +222,7 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         """The base URL of a call: its own, the client's, the declared one (or that of the declared `api_endpoint`), the
         environment's, OpenAI's. Raises `ConfigurationError` where everybody needs one of his own, and where only an
         `api_endpoint` is declared that tells of none."""
-        base = ask.base_url or settings.given_url or self.api_base
+        base: str | None = ask.base_url or settings.given_url or self.api_base
         if not base and self.api_endpoint:
             # Not the environment's, nor OpenAI's: the key is for this server.
             base = base_below(self.api_endpoint, self.chat_path)
