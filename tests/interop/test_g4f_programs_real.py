@@ -32,7 +32,8 @@ def test_through_a_proxy(example: Example, server: ChatServer, proxy: ProxyProgr
     # In a tunnel a proxy sees connections.
     passed = len({each.connection for each in server.requests}) if tunnelled else len(server.requests)
     proxy.wait_requests(passed, server.port)
-    assert len(proxy.requests(server.port)) == passed
+    # (A busy proxy may refuse one of its own accord; the program then asks again.)
+    assert len(proxy.requests(server.port)) >= passed > 0
     assert tunnelled or all(each.header("via") for each in server.requests)
 
 
