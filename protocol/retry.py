@@ -150,10 +150,10 @@ def _is_of_the_way(error: Exception) -> bool:
     # Until Python 3.11 the one of asyncio is a class of its own.
     if any(each.__name__ == "TimeoutError" for each in type(error).__mro__):
         return True
-    # A file has a name, a certificate that nobody trusts is a ValueError, too, and errors of requests that are about
-    # an answer have it.
-    others = isinstance(error, (ValueError, FileNotFoundError))
-    return isinstance(error, OSError) and not others and error.filename is None and not hasattr(error, "response")
+    # A file has a name, a certificate that nobody trusts is a ValueError, too, and those of the library requests that
+    # are about an answer have it.
+    others = isinstance(error, (ValueError, FileNotFoundError)) or getattr(error, "response", None) is not None
+    return isinstance(error, OSError) and not others and error.filename is None
 
 
 class Send(msgspec.Struct, Generic[_P], frozen=True):

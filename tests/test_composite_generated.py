@@ -87,7 +87,7 @@ def test_what_was_not_shown_is_asked_for_again(driver: Driver) -> None:
 @both_kinds
 @pytest.mark.parametrize(
     ("error", "calls"),
-    [(broken(), 3), (builtins.TimeoutError("late"), 3), (ValueError("odd"), 1), (OSError("disk"), 1)],
+    [(broken(), 3), (builtins.TimeoutError("late"), 3), (ValueError("odd"), 1), (OSError(28, "full", "disk"), 1)],
 )
 def test_the_same_one_again(driver: Driver, error: Exception, calls: int, stream: bool) -> None:
     only = Scripted([error])

@@ -81,6 +81,13 @@ def test_errors_in_the_stream() -> None:
         assert is_retryable(failure(read(sse({"error": {"code": code}})))) is retried
 
 
+class RequestsError(OSError):
+    """As those of the library requests, which know the answer that they are about, or that there is none."""
+
+    def __init__(self, response: object) -> None:
+        self.response = response
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -98,6 +105,7 @@ def test_errors_in_the_stream() -> None:
         OSError(errno.ENETUNREACH, "x"),
         socket.gaierror(socket.EAI_AGAIN, "x"),
         ssl.SSLEOFError("x"),
+        RequestsError(None),
         # Raised by the code of such a provider, without a status.
         APIStatusError("x"),
         ConflictError("x"),
@@ -136,6 +144,7 @@ def test_faults_on_the_way_are_retried(error: Exception) -> None:
         FileNotFoundError("x"),
         PermissionError(errno.EACCES, "x", "a file"),
         ssl.SSLCertVerificationError("x"),
+        RequestsError("an answer"),
     ],
     ids=lambda error: type(error).__name__,
 )

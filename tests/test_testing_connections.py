@@ -61,13 +61,14 @@ def test_a_connection_that_ends_as_soon_as_it_is_accepted(service: Made) -> None
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_same_before_tls(server_context: ssl.SSLContext, trusting: ssl.SSLContext, raw: bool) -> None:
+def test_the_same_before_tls(server_context: ssl.SSLContext, raw: bool) -> None:
     with ChatServer(ssl_context=server_context) as server:
         server.plan_faults(Fault(0, at_accept=True, raw=raw), Fault(0, "reset", at_accept=True, raw=raw))
         with dial(server) as sock:
             assert read_all(sock) == b""
-        with pytest.raises(OSError), dial(server) as sock:
-            trusting.wrap_socket(sock, server_hostname="127.0.0.1")
+        # (No handshake on this side: on Python 3.10 ssl leaves a socket open that is reset before it.)
+        with pytest.raises(ConnectionResetError), dial(server) as sock:
+            sock.recv(1)
         server.wait_closed()
 
 
