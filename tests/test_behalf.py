@@ -335,3 +335,21 @@ def test_two_clients_at_once(server: ChatServer) -> None:
     asyncio.run(main())
     keys = [each.header("authorization") for each in server.requests]
     assert keys == ["Bearer sk-1", "Bearer sk-2"] * 2 + [None]
+
+
+def test_the_proxy_that_is_told(driver: Driver) -> None:
+    """For those who ask with another library: that for their server."""
+    told: list[Any] = []
+
+    class Mine(OpenaiTemplate):
+        api_base = "http://llm.example/v1"
+
+        @classmethod
+        async def create_async_generator(cls, model: str, messages: Any, **kwargs: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+            told.append(kwargs.get("proxy"))
+            yield "Hello"
+
+    proxies = {"http": "http://me:pass%20word@one.example:1", "https": "http://two.example:2", "no": "none.example"}
+    for base in (None, "https://llm.example/v1", "http://none.example/v1"):
+        assert driver.ask({"provider": Mine, "proxies": proxies}, base_url=base).text == "Hello"
+    assert told == ["http://me:pass%20word@one.example:1", "http://two.example:2", None]

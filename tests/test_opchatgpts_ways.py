@@ -125,7 +125,6 @@ def test_a_certificate_is_checked(driver: Driver, tls_server: ChatServer, verify
 @pytest.mark.parametrize("historical", [False, True])
 def test_impersonate(driver: Driver, server: ChatServer, historical: bool) -> None:
     """One browser makes all requests, and says so by itself."""
-    pytest.importorskip("curl_cffi")
     provider = Opchatgpts(url=server.site_url, historical=historical, nonce_from="start_session")
     assert driver.ask({"provider": provider, "impersonate": "chrome131"}).text == "Hello"
     assert asked(server) == [START, SUBMIT]
