@@ -100,8 +100,8 @@ class GeneratedAttempt(Attempt):
         self.arguments = {name: value for name, value in given.items() if value is not None}
         if ours:
             # It is likely to ask ours, which it overrides: the attempts are this call's, and not each attempt's again.
-            more = {"extra_data": ask.extra_body} if ask.extra_body else {}
-            self.arguments |= _taken(provider.create_async_generator, max_retries=0, ignore_working=True, **more)
+            self.arguments |= _taken(provider.create_async_generator, max_retries=0, ignore_working=True)
+            self.arguments |= {"extra_data": ask.extra_body} if ask.extra_body else {}
         else:
             self.arguments |= ask.extra_body or {}
         self._behalf = Behalf(
@@ -228,7 +228,6 @@ class GeneratedReply:
         """A chunk of the provider's own, up to a stop word."""
         if self._stop is None:
             return self._chunk(chunk)
-        events: list[Event] = []
         for choice in chunk.choices:
             if choice.index == 0 and choice.delta.content:
                 choice.delta.content = self._stop.receive(choice.delta.content)
@@ -236,7 +235,7 @@ class GeneratedReply:
                 if self._stop.stopped:
                     choice.finish_reason = "stop"
                 choice.delta.content = (choice.delta.content or "") + self._stop.flush() or None
-        events += self._chunk(chunk)
+        events = self._chunk(chunk)
         return events + self.end() if self._stop.stopped else events
 
     def _flush(self) -> list[Event]:

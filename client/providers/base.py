@@ -26,6 +26,8 @@ from ..settings import name_of, one_of
 from .methods import built_in, either, is_method
 
 if TYPE_CHECKING:
+    from deltawire.protocol import Proxy, Timeout
+
     from ..blocking import Blocking
     from ..generating import SyncPieces
     from ..parameters import Messages
@@ -123,6 +125,45 @@ class ProviderModelMixin:
         """The model that is asked for: the default one for "" and None ("" where there is none), the one behind an
         alias, or as it is."""
         return self.model_aliases.get(model, model) if model else self.default_model
+
+
+class ListedModelMixin(ProviderModelMixin):
+    """The models of a provider whose server lists them, or of several."""
+
+    @built_in
+    def get_models(
+        self,
+        api_key: Any = None,
+        api_base: str | None = None,
+        *,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = None,
+    ) -> list[str]:
+        """The names of the server's models; blocks (`aget_models` does not).
+
+        The declared `models`, where there are some. Else what the server lists, asked for once for each base URL and
+        key; `image_models` and `vision_models` then hold those that it says so of. Raises what is wrong with key or
+        settings; where anything else fails, `fallback_models` are given, if there are any. ``proxy``: its URL; None for
+        the environment's. ``timeout``: seconds, or a `Timeout`. Of several providers: those of all, each once; what
+        failed is left out, unless all did.
+        """
+        from ..generating import fetch
+
+        return fetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
+
+    @either
+    async def aget_models(
+        self,
+        api_key: Any = None,
+        api_base: str | None = None,
+        *,
+        proxy: str | Proxy | None = None,
+        timeout: float | Timeout | None = None,
+    ) -> list[str]:
+        """As `get_models`, for asyncio and trio."""
+        from ..generating import afetch
+
+        return await afetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
 
 
 class Learnt(list[str]):

@@ -13,19 +13,19 @@ from deltawire.protocol import ConfigurationError, Send, fail_over
 from deltawire.protocol.retry import repeated
 
 from ..settings import as_provider, holds_providers, name_of, not_a_provider
-from .base import AsyncGeneratorProvider, ProviderModelMixin
+from .base import AsyncGeneratorProvider, ListedModelMixin
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from deltawire.protocol import Outcome, Proxy, RetryBudget, RetryPolicy, Timeout
+    from deltawire.protocol import Outcome, RetryBudget, RetryPolicy
     from deltawire.protocol.retry import Effect
 
     from ..generating import AsyncPieces
     from ..parameters import MessagesLike
 
 
-class _Several(AsyncGeneratorProvider, ProviderModelMixin):
+class _Several(AsyncGeneratorProvider, ListedModelMixin):
     """What they share."""
 
     def __init__(self, providers: Sequence[Any]) -> None:
@@ -61,33 +61,6 @@ class _Several(AsyncGeneratorProvider, ProviderModelMixin):
     def turns(self) -> Iterable[Any]:
         """Who is asked in one call, in turn."""
         raise NotImplementedError
-
-    def get_models(  # type: ignore[override] # they are instances
-        self,
-        api_key: Any = None,
-        api_base: str | None = None,
-        *,
-        proxy: str | Proxy | None = None,
-        timeout: float | Timeout | None = None,
-    ) -> list[str]:
-        """The models of all of them, each once; as `OpenaiTemplate.get_models`. What failed is left out, unless all
-        did."""
-        from ..generating import fetch
-
-        return fetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
-
-    async def aget_models(
-        self,
-        api_key: Any = None,
-        api_base: str | None = None,
-        *,
-        proxy: str | Proxy | None = None,
-        timeout: float | Timeout | None = None,
-    ) -> list[str]:
-        """As `get_models`, for asyncio and trio."""
-        from ..generating import afetch
-
-        return await afetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
 
     def create_async_generator(  # type: ignore[override] # they are instances
         self, model: str | None, messages: MessagesLike, **options: Any

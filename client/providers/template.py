@@ -15,7 +15,7 @@ from ..asking import EXTRA_PARAMETERS
 from ..media import read_media
 from ..settings import Settings, key_among, name_of
 from ..targets import Ask, Target
-from .base import AsyncGeneratorProvider, Learnt, ProviderModelMixin, RaiseErrorMixin, declared_in
+from .base import AsyncGeneratorProvider, Learnt, ListedModelMixin, RaiseErrorMixin, declared_in
 from .methods import built_in, either
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..parameters import MessagesLike
 
 
-class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
+class OpenaiTemplate(AsyncGeneratorProvider, ListedModelMixin, RaiseErrorMixin):
     """A server of the OpenAI dialect. Subclass it and set attributes, or make an instance that says otherwise."""
 
     api_base: str = ""
@@ -87,40 +87,6 @@ class OpenaiTemplate(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
         replaced = {name.lower() for name in headers}
         default = {name: value for name, value in self.default_headers.items() if name.lower() not in replaced}
         return api_headers(stream, api_key, {**default, **headers}, key_field=self.key_field)
-
-    @built_in
-    def get_models(
-        self,
-        api_key: Any = None,
-        api_base: str | None = None,
-        *,
-        proxy: str | Proxy | None = None,
-        timeout: float | Timeout | None = None,
-    ) -> list[str]:
-        """The names of the server's models; blocks (`aget_models` does not).
-
-        The declared `models`, where there are some. Else what the server lists, asked for once for each base URL and
-        key; `image_models` and `vision_models` then hold those that it says so of. Raises what is wrong with key or
-        settings; where anything else fails, `fallback_models` are given, if there are any. ``proxy``: its URL; None for
-        the environment's. ``timeout``: seconds, or a `Timeout`.
-        """
-        from ..generating import fetch
-
-        return fetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
-
-    @either
-    async def aget_models(
-        self,
-        api_key: Any = None,
-        api_base: str | None = None,
-        *,
-        proxy: str | Proxy | None = None,
-        timeout: float | Timeout | None = None,
-    ) -> list[str]:
-        """As `get_models`, for asyncio and trio."""
-        from ..generating import afetch
-
-        return await afetch(self, {"api_key": api_key, "api_base": api_base, "proxy": proxy, "timeout": timeout})
 
     @built_in
     def create_async_generator(
