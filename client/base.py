@@ -44,7 +44,8 @@ class BaseClient:
     ``deltawire[impersonate]``).
     ``ignore_working``: also ask providers that are marked as not working.
     ``transport``: an object with the methods of `deltawire.transports.Transport` (`AsyncTransport`), or
-    a name, "httpcore" or "impersonate"; an object is not closed by the client, since it may serve others.
+    a name: "httpcore" (the default), "wire" (bytes straight from the socket: the cheapest, for many streams at once;
+    HTTP/1.1 only) or "impersonate"; an object is not closed by the client, since it may serve others.
 
     Raises `ConfigurationError` for what can't work.
     """

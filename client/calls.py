@@ -37,7 +37,6 @@ from deltawire.protocol import (
 from deltawire.protocol.images import ImagesResponse, markdown
 from deltawire.protocol.messages import last_user_text
 from deltawire.protocol.objects import Answer, with_extra
-from deltawire.protocol.urls import query_values
 
 from .behalf import Behalf
 from .providers.methods import is_own
@@ -68,18 +67,12 @@ class Attempt:
         self.request = request
         self.url = request.url
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)
-        given = [*([key] if key else []), *request.secrets]
-        # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
-        secrets = [secret for secret in [*given, *query_values(request.url)] if len(secret) >= 8]
-        if proxy is not None:
-            secrets += proxy.secrets
-        self.context = Context(
+        self.context = Context.of(
+            request,
             provider=target.name if call.names_provider else "",
-            url=request.url.partition("?")[0],
-            proxy=proxy.url if proxy is not None else "",
-            key_given=bool(given),
+            proxy=proxy,
+            key=key,
             key_name=target.key_name,
-            secrets=tuple(secrets),
         )
         self.answers = session is None
         """Whether it is the call's own, and not one for the session that the call needs."""

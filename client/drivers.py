@@ -28,7 +28,7 @@ def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
         begun: tuple[Attempt, Exchange] | Outcome
         try:
             target = call.target(effect.provider)
-            begun = call.begin(effect, target, _key(target.key), owner)
+            begun = call.begin(effect, target, plain_key(target.key), owner)
         except Exception as error:
             begun = call.not_sent(error)
         if isinstance(begun, Outcome):
@@ -101,7 +101,8 @@ def _moved_on(effect: Any, following: Any) -> bool:
     return isinstance(following, Sleep) or (isinstance(following, Send) and following.provider is not effect.provider)
 
 
-def _key(api_key: Any) -> str | None:
+def plain_key(api_key: Any) -> str | None:
+    """The key itself, of whatever gives it. Raises `ConfigurationError` where that has to be awaited."""
     key = api_key() if callable(api_key) else api_key
     if inspect.isawaitable(key):
         if inspect.iscoroutine(key):

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_NAMES = {"httpcore", "impersonate"}
+_NAMES = {"httpcore", "impersonate", "wire"}
+
+# That of a client which names none.
+_USUAL = "httpcore"
 
 
 class Owner(Generic[_T]):
@@ -64,7 +67,7 @@ class Owner(Generic[_T]):
         """The object that was given, or the transport that was made first."""
         if self._own:
             return self._given  # type: ignore[no-any-return]
-        return next(iter(self._made.values()), None) or self._one(self._given or "httpcore", self._options["verify"])
+        return next(iter(self._made.values()), None) or self._one(self._given or _USUAL, self._options["verify"])
 
     def transport_for(self, provider: str, verify: Any, impersonate: str) -> _T:
         """The transport for a request. Raises `ConfigurationError` where the client's can't send it."""
@@ -82,10 +85,10 @@ class Owner(Generic[_T]):
             if impersonate and not getattr(given, "impersonates", False):
                 raise ConfigurationError(_CANNOT_IMPERSONATE)
             return self.transport
-        if impersonate and given == "httpcore":
+        if impersonate and given in ("httpcore", "wire"):
             raise ConfigurationError(_CANNOT_IMPERSONATE)
         if not impersonate:
-            return self._one(given or "httpcore", verify)
+            return self._one(given or _USUAL, verify)
         transport: Any = self._one("impersonate", verify)
         # That it is a browser's name is told here, before anything is asked.
         transport.profile(impersonate)
@@ -150,7 +153,9 @@ def _make(name: str, options: dict[str, Any]) -> Transport:
     from deltawire import transports
 
     if name == "impersonate":
-        return transports.ImpersonateTransport(**_for_browsers(options))
+        return transports.ImpersonateTransport(**_without_http2(options))
+    if name == "wire":
+        return transports.WireTransport(**_on_wire(options))
     return transports.HTTPCoreTransport(**options)
 
 
@@ -158,12 +163,20 @@ def _amake(name: str, options: dict[str, Any]) -> AsyncTransport:
     from deltawire import transports
 
     if name == "impersonate":
-        return transports.AsyncImpersonateTransport(**_for_browsers(options))
+        return transports.AsyncImpersonateTransport(**_without_http2(options))
+    if name == "wire":
+        return transports.AsyncWireTransport(**_on_wire(options))
     return transports.AsyncHTTPCoreTransport(**options)
 
 
-def _for_browsers(options: dict[str, Any]) -> dict[str, Any]:
-    # HTTP/2 is as the browser has it.
+def _on_wire(options: dict[str, Any]) -> dict[str, Any]:
+    if options.get("http2"):
+        raise ConfigurationError("transport='wire' speaks HTTP/1.1: leave out http2, or say transport='httpcore'")
+    return _without_http2(options)
+
+
+def _without_http2(options: dict[str, Any]) -> dict[str, Any]:
+    # (Browsers have a mind of their own about it.)
     return {name: value for name, value in options.items() if name != "http2"}
 
 

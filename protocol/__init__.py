@@ -6,6 +6,8 @@ What a peer does wrong comes as the last event; what the caller does wrong raise
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .accumulate import Accumulator, accumulate
 from .budget import RetryBudget
 from .catalogue import Catalogue, catalogue
@@ -76,19 +78,23 @@ from .limits import Limits
 from .media import media_part, media_type
 from .messages import as_messages, fold_system, last_user_text, render_history, with_media, with_prompt
 from .pieces import FinishReason, ImageResponse, Piece, Pieces, Reasoning, ToolCalls, UsageReport
-from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, absolute_form, tunnel
+from .proxy import HTTPConnect, Proxy, TunnelEvent, TunnelFailed, TunnelOpened, tunnel
 from .reply import Reply
 from .request import ChatRequest, HTTPRequest
 from .retry import GiveUp, Outcome, Prepare, RetryPolicy, Send, Sleep, attempts, fail_over, is_retryable
-from .routing import bypasses, choose_proxy
+from .routing import absolute_form, bypasses, choose_proxy
 from .site import Site, chat_id_of
 from .socks5 import SOCKS_TRANSITIONS, Socks5, SocksState
 from .sse import ServerSentEvent, SSEDecoder
 from .states import TRANSITIONS, State
 from .stopping import StopWords
 
+if TYPE_CHECKING:
+    from .http1 import HTTP1_TRANSITIONS, HTTP1Exchange, HTTP1State
+
 __all__ = [
     "DEFAULT_BASE_URL",
+    "HTTP1_TRANSITIONS",
     "SOCKS_TRANSITIONS",
     "TRANSITIONS",
     "APIError",
@@ -117,6 +123,8 @@ __all__ = [
     "FinishReason",
     "Function",
     "GiveUp",
+    "HTTP1Exchange",
+    "HTTP1State",
     "HTTPConnect",
     "HTTPRequest",
     "Image",
@@ -211,3 +219,12 @@ __all__ = [
     "with_media",
     "with_prompt",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # h11 takes as long to load as all the rest: only for those who speak HTTP by it.
+    if name in ("HTTP1_TRANSITIONS", "HTTP1Exchange", "HTTP1State"):
+        from . import http1
+
+        return getattr(http1, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

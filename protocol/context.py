@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+from .urls import query_values
+
+if TYPE_CHECKING:
+    from .proxy import Proxy
+    from .request import HTTPRequest
+
+# Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
+_SHORTEST_SECRET = 8
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +31,30 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The environment variable for the key; "" where there is no such thing."""
     secrets: tuple[str, ...] = ()
     """The key, the proxy password: cut out of whatever a peer echoes."""
+
+    @classmethod
+    def of(
+        cls,
+        request: HTTPRequest,
+        *,
+        provider: str = "",
+        proxy: Proxy | None = None,
+        key: str | None = None,
+        key_name: str = "OPENAI_API_KEY",
+    ) -> Context:
+        """What errors of the reply to this request say; ``key``: the one that it was made with."""
+        given = [*([key] if key else []), *request.secrets]
+        secrets = [secret for secret in [*given, *query_values(request.url)] if len(secret) >= _SHORTEST_SECRET]
+        if proxy is not None:
+            secrets += proxy.secrets
+        return cls(
+            provider=provider,
+            url=request.url.partition("?")[0],
+            proxy=proxy.url if proxy is not None else "",
+            key_given=bool(given),
+            key_name=key_name,
+            secrets=tuple(secrets),
+        )
 
     def redact(self, text: str, *, cut: bool = False) -> str:
         """The text, with "***" for each secret; with ``cut``, for the beginning of one at its end, too."""

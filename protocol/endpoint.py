@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .context import Context
 from .errors import ConfigurationError, MissingAuthError
+from .reply import Reply
 from .request import HTTPRequest, field, first_fields, merge_fields
 from .urls import join_url, parse_url, shown_url
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .images import ImageRequest
+    from .limits import Limits
+    from .proxy import Proxy
     from .request import ChatRequest
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -109,6 +113,21 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """
         accept = b"text/event-stream" if chat.stream else b"application/json"
         return self._post(self.chat_url, chat, accept, api_key, headers)
+
+    def prepare(
+        self,
+        chat: ChatRequest,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str | None] | None = None,
+        proxy: Proxy | None = None,
+        limits: Limits | None = None,
+    ) -> tuple[HTTPRequest, Reply]:
+        """The request for a chat completion (`chat`), and the machine for its reply, whose errors know where they
+        happened; ``proxy``: through which."""
+        request = self.chat(chat, api_key=api_key, headers=headers)
+        context = Context.of(request, proxy=proxy, key=api_key, key_name=self.key_names)
+        return request, Reply(stream=bool(chat.stream), limits=limits, context=context)
 
     def images(
         self, images: ImageRequest, *, api_key: str | None = None, headers: Mapping[str, str | None] | None = None

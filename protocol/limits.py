@@ -31,6 +31,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     error_body: int = 64 * KIB
     """What is kept of the body of an error status."""
 
+    # Fields are many behind gateways (cookies, security policies): some KiB. Servers themselves allow 8 to 80 KiB.
+    head: int = 64 * KIB
+    """The head of a reply over HTTP/1.1, interim ones (1xx) included; about as much for the line before a chunk, and
+    for trailers. (`HTTP1Exchange`; other transports have bounds of their own.)"""
+
     # A model that writes for an hour at 100 tokens a second, 300 bytes an event, sends some 100 MiB.
     reply: int = 256 * MIB
     """The whole body of a reply, after any Content-Encoding is undone."""

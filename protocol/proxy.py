@@ -27,7 +27,7 @@ import msgspec
 
 from .context import Context
 from .errors import ConfigurationError, ProxyError
-from .request import HTTPRequest, encoded, field
+from .request import encoded, field
 from .status import one_line, words_of
 from .urls import authority, parse_url, split_url
 
@@ -75,6 +75,11 @@ class Proxy(msgspec.Struct, frozen=True):
     def speaks_socks(self) -> bool:
         """Whether it is a SOCKS proxy; else it is an HTTP proxy."""
         return self.scheme.startswith("socks")
+
+    def takes(self, scheme: str) -> bool:
+        """Whether requests for URLs of this scheme are sent to the proxy itself (`absolute_form`); others go through a
+        tunnel (`tunnel`)."""
+        return scheme == "http" and not self.speaks_socks
 
     @property
     def authorization(self) -> bytes | None:
@@ -248,7 +253,7 @@ class HTTPConnect:
         self._target = authority(host, port)
         target = self._target.encode("ascii")
         fields = [(b"Host", target), (b"User-Agent", field("user-agent", user_agent)[1])]
-        head = [b": ".join(each) for each in _replaced(fields, proxy_fields(proxy))]
+        head = [b": ".join(each) for each in replaced(fields, proxy_fields(proxy))]
         self._request = b"\r\n".join([b"CONNECT " + target + b" HTTP/1.1", *head, b"", b""])
         self._buffer = bytearray()
         self._searched = 0
@@ -379,21 +384,7 @@ def proxy_fields(proxy: Proxy) -> list[tuple[bytes, bytes]]:
     return fields
 
 
-def _replaced(fields: list[tuple[bytes, bytes]], more: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def replaced(fields: list[tuple[bytes, bytes]], more: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The fields, those in ``more`` in place of their namesakes: none of them may stand twice."""
     names = {name.lower() for name, _ in more}
     return [each for each in fields if each[0].lower() not in names] + more
-
-
-def absolute_form(request: HTTPRequest, proxy: Proxy) -> HTTPRequest:
-    """An http request as a proxy takes it, without a tunnel: its target is the whole URL (RFC 9112 section
-    3.2.2: send ``request.url`` in the request line), and Proxy-Authorization and the proxy's other fields are
-    among its fields. Raises `ConfigurationError` for a SOCKS proxy, which knows tunnels only."""
-    if proxy.speaks_socks:
-        raise ConfigurationError(f"the proxy {proxy.url} does not speak HTTP: open a tunnel through it")
-    more = [(name.lower(), value) for name, value in proxy_fields(proxy)]
-    if not more:
-        return request
-    fields = tuple(_replaced(list(request.headers), more))
-    hidden = request.hidden | {name for name, _ in more}
-    return msgspec.structs.replace(request, headers=fields, hidden=hidden)

@@ -100,9 +100,10 @@ class Reply:
         """The status of the head, or None before it."""
         self.headers: list[tuple[bytes, bytes]] = []
         """The header fields of the head."""
-        self._limits = limits or DEFAULT_LIMITS
+        self.limits = limits or DEFAULT_LIMITS
+        """What it may keep."""
         self._state = _IDLE
-        self._splitter = BlockSplitter(self._limits, at_start=False)
+        self._splitter = BlockSplitter(self.limits, at_start=False)
         self._accumulator = Accumulator(extras=False)
         self._stop = None if stop is None else StopWords(stop)
         self._reader = reader_for(self._kind, self._accumulator, self._stop)
@@ -168,7 +169,7 @@ class Reply:
         if self._plain_events and type(data) is bytes:
             # The usual case, on the shortest way.
             size = self._received + len(data)
-            if size <= self._limits.reply:
+            if size <= self.limits.reply:
                 self._received = size
                 payload = self._splitter.receive_one(data)
                 if payload is None:
@@ -223,7 +224,7 @@ class Reply:
         if self._state is _ERROR_BODY:
             return self._read_error_body(data)
         self._received += len(data)
-        over = self._received - self._limits.reply
+        over = self._received - self.limits.reply
         if over > 0:
             data = data[:-over]
         events: list[Event]
@@ -236,7 +237,7 @@ class Reply:
         else:
             events = self._read_unexpected(data)
         if over > 0 and self._state is not _DONE:
-            events += self._too_large("the reply", "reply", self._limits.reply)
+            events += self._too_large("the reply", "reply", self.limits.reply)
         return events
 
     def _read_events(self, data: bytes) -> list[Event]:
@@ -276,14 +277,14 @@ class Reply:
         return self._read_unexpected(seen)
 
     def _read_document(self, data: bytes) -> list[Event]:
-        if len(self._body) + len(data) > self._limits.document:
-            return self._too_large("the document", "document", self._limits.document)
+        if len(self._body) + len(data) > self.limits.document:
+            return self._too_large("the document", "document", self.limits.document)
         self._body += data
         return []
 
     def _read_error_body(self, data: bytes) -> list[Event]:
-        self._body += data[: self._limits.error_body - len(self._body)]
-        if len(self._body) < self._limits.error_body:
+        self._body += data[: self.limits.error_body - len(self._body)]
+        if len(self._body) < self.limits.error_body:
             return []
         return self._finish(None)
 

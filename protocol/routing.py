@@ -1,4 +1,6 @@
-"""Which proxy a URL goes through. Pure: the environment comes in as a mapping.
+"""Which proxy a URL goes through, and how a request is put to one that takes it.
+
+Pure: the environment comes in as a mapping.
 
 There is no standard for the environment variables; this follows curl ("Environment" in its manual) and
 what requests and Go do alike: the scheme's own variable, then ALL_PROXY; lower case before upper case;
@@ -9,12 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from .errors import ConfigurationError
-from .proxy import Proxy
+from .proxy import Proxy, proxy_fields, replaced
 from .urls import URL, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .request import HTTPRequest
 
 
 def choose_proxy(
@@ -140,3 +146,17 @@ def _in_network(host: str, network: str) -> bool:
         return ipaddress.ip_address(host) in ipaddress.ip_network(network.replace("[", "").replace("]", ""), False)
     except (ValueError, TypeError):
         return False
+
+
+def absolute_form(request: HTTPRequest, proxy: Proxy) -> HTTPRequest:
+    """An http request as a proxy takes it, without a tunnel: its target is the whole URL (RFC 9112 section
+    3.2.2: send ``request.url`` in the request line), and Proxy-Authorization and the proxy's other fields are
+    among its fields. Raises `ConfigurationError` for a SOCKS proxy, which knows tunnels only."""
+    if proxy.speaks_socks:
+        raise ConfigurationError(f"the proxy {proxy.url} does not speak HTTP: open a tunnel through it")
+    more = [(name.lower(), value) for name, value in proxy_fields(proxy)]
+    if not more:
+        return request
+    fields = tuple(replaced(list(request.headers), more))
+    hidden = request.hidden | {name for name, _ in more}
+    return msgspec.structs.replace(request, headers=fields, hidden=hidden)

@@ -18,14 +18,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from .context import Context
 from .encoding import encode_body
 from .errors import ConfigurationError
 from .messages import as_messages, as_texts
+from .reply import Reply
 from .request import HTTPRequest, field, first_fields, merge_fields
 from .urls import join_url, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .limits import Limits
+    from .proxy import Proxy
+    from .request import ChatRequest
 
 _SUBMIT_ROUTE = "/mwai-ui/v1/chats/submit"
 _SESSION_ROUTE = "/mwai/v1/start_session"
@@ -46,6 +52,9 @@ _NOT_LAST = (
     "the site takes the user's message after all others: end the messages with it (or give newMessage), or make one "
     "text of them all (render_history, or supports_message_history = False of the provider)"
 )
+
+# What OpenAI's names are called there. The model is the bot's own: naming another one breaks it.
+_NAMES = {"max_tokens": "maxTokens", "max_completion_tokens": "maxTokens"}
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -173,6 +182,36 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
             own.append(field("x-wp-nonce", nonce))
         return self._request("POST", self.submit_url, own, encode_body(body, None, options), extra_headers)
 
+    def prepare(
+        self,
+        chat: ChatRequest,
+        *,
+        nonce: str | None = None,
+        chat_id: str | None = None,
+        session_id: str | None = None,
+        proxy: Proxy | None = None,
+        limits: Limits | None = None,
+    ) -> tuple[HTTPRequest, Reply]:
+        """The request for an answer (`submit`), and the machine for its reply, whose errors know where they happened.
+
+        The chat's ``params`` and ``extra_body`` are the ``options`` of `submit`, but for ``stop``, which the reply
+        heeds; its ``model`` is the site's own business. ``proxy``: through which. Raises `ConfigurationError`.
+        """
+        request = self.submit(
+            chat.messages,
+            stream=bool(chat.stream),
+            nonce=nonce,
+            chat_id=chat_id,
+            session_id=session_id,
+            options=site_options(chat.params, chat.extra_body),
+            extra_headers=chat.extra_headers,
+        )
+        if chat.extra_query:
+            request = request.to(join_url(request.url, "", chat.extra_query))
+        context = Context.of(request, proxy=proxy, key_name="")
+        stop = chat.params.get("stop")
+        return request, Reply("opchatgpts", stream=bool(chat.stream), limits=limits, context=context, stop=stop)
+
     def start_session(self, *, extra_headers: Mapping[str, str | None] | None = None) -> HTTPRequest:
         """The request for a session and its nonce; its reply is a ``Reply("session")``."""
         return self._request("POST", self.session_url, [(b"accept", b"application/json")], b"", extra_headers)
@@ -220,6 +259,13 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         length = [(b"content-length", b"%d" % len(body))] if method == "POST" else []
         fields = merge_fields((*self.fields, *own, *length), self.default_headers)
         return HTTPRequest(method, url, merge_fields(fields, extra_headers), body)
+
+
+def site_options(params: Mapping[str, Any], extra_body: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A chat's parameters as a site takes them: without those that are None, and without ``stop``, of which sites know
+    nothing; the further fields of the body win."""
+    options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None and key != "stop"}
+    return options | dict(extra_body or {})
 
 
 def chat_id_of(chance: bytes) -> str:

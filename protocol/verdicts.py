@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import (
+    APIStatusError,
     ConnectError,
     DeltawireError,
     EmptyReplyError,
@@ -17,9 +18,11 @@ from .errors import (
     TruncatedStreamError,
     UnexpectedReplyError,
 )
+from .events import StreamEnded, StreamFailed
 
 if TYPE_CHECKING:
     from .context import Context
+    from .events import Event
 
 # How much of a body that is no chat reply is kept to be shown.
 FIRST_BYTES = 2000
@@ -48,6 +51,12 @@ def unexpected(what: str, context: Context, where: str, body: bytes) -> Unexpect
     )
 
 
+def broken(error: Exception, context: Context) -> ReadError:
+    """The connection broke, or what came on it was no HTTP."""
+    reason = context.redact(str(error)) or type(error).__name__
+    return ReadError(f"the connection broke{context.where()}: {reason}")
+
+
 def empty(why: str, where: str) -> EmptyReplyError:
     """A reply that ended in good order, and said nothing."""
     return EmptyReplyError(f"the reply is empty{where}: {why}")
@@ -70,3 +79,11 @@ def typed(error: Exception, context: Context) -> DeltawireError:
     wrapped = ReadError(f"{context.redact(str(error)) or type(error).__name__}{context.where()}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def is_sound(event: Event) -> bool:
+    """Whether a reply that ends with this event says nothing against the connection it came on: it is good, or an
+    error of the server's own making. What is left of any other may be anything."""
+    if isinstance(event, StreamFailed):
+        return isinstance(event.error, APIStatusError)
+    return isinstance(event, StreamEnded)

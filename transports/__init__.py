@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from .httpcore_async import AsyncHTTPCoreTransport
     from .httpcore_sync import HTTPCoreTransport
     from .impersonate import AsyncImpersonateTransport, ImpersonateTransport
+    from .wire.asynchronous import AsyncWireTransport
+    from .wire.blocking import WireTransport
 
 __all__ = [
     "AsyncExchange",
     "AsyncHTTPCoreTransport",
     "AsyncImpersonateTransport",
     "AsyncTransport",
+    "AsyncWireTransport",
     "Exchange",
     "HTTPCoreTransport",
     "ImpersonateTransport",
     "Transport",
+    "WireTransport",
 ]
 
 
@@ -79,18 +83,20 @@ class AsyncTransport(Protocol):
         """Close all connections of the running loop. Idempotent."""
 
 
+_MODULES = {
+    "AsyncHTTPCoreTransport": "httpcore_async",
+    "AsyncImpersonateTransport": "impersonate",
+    "AsyncWireTransport": "wire.asynchronous",
+    "HTTPCoreTransport": "httpcore_sync",
+    "ImpersonateTransport": "impersonate",
+    "WireTransport": "wire.blocking",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # httpcore takes long to load; who brings a transport of his own never needs it.
-    if name == "HTTPCoreTransport":
-        from .httpcore_sync import HTTPCoreTransport
+    # httpcore and anyio take long to load; who brings a transport of his own never needs them.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return HTTPCoreTransport
-    if name == "AsyncHTTPCoreTransport":
-        from .httpcore_async import AsyncHTTPCoreTransport
-
-        return AsyncHTTPCoreTransport
-    if name in ("AsyncImpersonateTransport", "ImpersonateTransport"):
-        from . import impersonate
-
-        return getattr(impersonate, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

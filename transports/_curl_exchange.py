@@ -17,12 +17,13 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import ReadError, TransportError, UsageError
+from deltawire.protocol.verdicts import is_sound
 
 from ._curl import END, HEADER_IN, CurlECode, CurlInfo, CurlOpt, Line
 from ._curl_request import CODINGS
 from ._curl_words import failure, is_elsewhere, waiting_for
 from ._errors import exchange_error
-from ._options import DRAIN_BYTES, DRAIN_SECONDS, is_sound
+from ._options import DRAIN_BYTES, DRAIN_SECONDS
 from .streams.layers import Expired, closed_here
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class ImpersonateExchange:
     def _failed(self, error: Exception) -> DeltawireError:
         if isinstance(error, Expired) and not self._connected:
             error = Expired(waiting_for(self._line, self._prepared, self._steps))
-        return exchange_error(error, self._deadlines, self._reply.context.where())
+        return exchange_error(error, self._deadlines, self._reply.context)
 
     def _until(self) -> float:
         """The caller begins to wait: until when he may."""

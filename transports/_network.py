@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpcore
-import msgspec
 
 from .streams.layers import after
 from .streams.opening import aopen_stream, asecure, open_stream, secure, securing
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from ._options import Progress
+    from ._core import Progress
     from .streams.blocking import BlockingStream
     from .streams.opening import AsyncStream, Way
 
@@ -94,8 +93,8 @@ class _Pool:
     def _way_to(self, origin: httpcore.Origin) -> Way:
         # Without TLS inside, an HTTP proxy is sent the requests themselves, as `core_request` writes them.
         proxy = self._way.proxy
-        forwards = proxy is not None and not proxy.speaks_socks and origin.scheme == b"http"
-        return msgspec.structs.replace(self._way, forwards=True) if forwards else self._way
+        forwards = proxy is not None and proxy.takes(origin.scheme.decode("ascii"))
+        return self._way.forwarding() if forwards else self._way
 
     def _of_connection(self, origin: httpcore.Origin) -> dict[str, Any]:
         # Who speaks no TLS needs no context, which takes long to load.

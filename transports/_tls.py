@@ -7,7 +7,7 @@ import os
 import ssl
 from typing import TYPE_CHECKING
 
-import httpcore
+import certifi
 
 from deltawire.protocol import ConfigurationError
 
@@ -52,4 +52,6 @@ def tls_context(verify: Verify, *, purpose: str = "") -> ssl.SSLContext:
 def _default(*key: object) -> ssl.SSLContext:
     # It takes 80 ms to load, while an event loop stands still: once for all clients with the same purpose, and the same
     # variables, which OpenSSL reads.
-    return httpcore.default_ssl_context()
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context

@@ -12,21 +12,12 @@ import anyio
 import httpcore
 
 from deltawire.protocol import UsageError
+from deltawire.protocol.verdicts import is_sound
 
-from ._errors import PEER_ERRORS, exchange_error
+from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, pool_arguments
 from ._lifetime import Runner, running_loop
 from ._network import AsyncPool
-from ._options import (
-    DRAIN_BYTES,
-    DRAIN_SECONDS,
-    MAX_POOLS,
-    Options,
-    Progress,
-    core_request,
-    is_sound,
-    refuse_impersonation,
-    time_left,
-)
+from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation, time_left
 from .streams.layers import Expired
 
 if TYPE_CHECKING:
@@ -135,7 +126,7 @@ class AsyncHTTPCoreTransport:
             await pools.runner.at_end(pools.aclose)
         pool = pools.by_proxy.get(proxy)
         if pool is None:
-            pool = pools.by_proxy[proxy] = AsyncPool(**self._options.pool_arguments(proxy))
+            pool = pools.by_proxy[proxy] = AsyncPool(**pool_arguments(self._options, proxy))
             if len(pools.by_proxy) > MAX_POOLS:
                 await _close_surplus(pools)
         pools.by_proxy.move_to_end(proxy)
@@ -196,7 +187,7 @@ class AsyncHTTPCoreExchange:
                 self._contents = contents
                 self._deadlines.content(time.monotonic())
         except PEER_ERRORS as error:
-            events = reply.fail(exchange_error(error, self._deadlines, reply.context.where()))
+            events = reply.fail(peer_error(error, self._deadlines, reply.context))
         except BaseException:
             await self._aclose_now()
             raise

@@ -11,19 +11,11 @@ from typing import TYPE_CHECKING
 import httpcore
 
 from deltawire.protocol import UsageError
+from deltawire.protocol.verdicts import is_sound
 
-from ._errors import PEER_ERRORS, exchange_error
+from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, pool_arguments
 from ._network import SyncPool
-from ._options import (
-    DRAIN_BYTES,
-    DRAIN_SECONDS,
-    MAX_POOLS,
-    Options,
-    Progress,
-    core_request,
-    is_sound,
-    refuse_impersonation,
-)
+from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation
 from .streams.layers import Expired
 
 if TYPE_CHECKING:
@@ -115,7 +107,7 @@ class HTTPCoreTransport:
                 raise UsageError("the client is closed: make a new one")
             pool = self._pools.get(proxy)
             if pool is None:
-                pool = self._pools[proxy] = SyncPool(**self._options.pool_arguments(proxy))
+                pool = self._pools[proxy] = SyncPool(**pool_arguments(self._options, proxy))
                 if len(self._pools) > MAX_POOLS:
                     surplus = self._surplus()
             self._pools.move_to_end(proxy)
@@ -203,7 +195,7 @@ class HTTPCoreExchange:
                 self._contents = contents
                 self._deadlines.content(time.monotonic())
         except PEER_ERRORS as error:
-            events = reply.fail(exchange_error(error, self._deadlines, reply.context.where()))
+            events = reply.fail(peer_error(error, self._deadlines, reply.context))
         except BaseException:
             self.close_now()
             raise

@@ -14,7 +14,7 @@ from deltawire.protocol import (
     render_history,
     with_prompt,
 )
-from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH
+from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH, site_options
 
 from ..settings import USER_AGENT, name_of, one_of
 from ..targets import Session, Store, Target
@@ -24,15 +24,12 @@ from .methods import built_in, either
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deltawire.protocol import HTTPRequest, Proxy, Timeout
+    from deltawire.protocol import ChatRequest, HTTPRequest, Limits, Proxy, Reply, Timeout
 
     from ..generating import AsyncPieces
     from ..parameters import MessagesLike
     from ..settings import Settings
     from ..targets import Ask
-
-# What OpenAI's names are called there. The model is the bot's own: naming another one breaks it.
-_NAMES = {"max_tokens": "maxTokens", "max_completion_tokens": "maxTokens"}
 
 
 class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
@@ -110,6 +107,17 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         return pieces_of(self, model, messages, options)
 
     @either
+    def prepare(
+        self, chat: ChatRequest, *, api_key: Any = None, proxy: Proxy | None = None, limits: Limits | None = None
+    ) -> tuple[HTTPRequest, Reply]:
+        """The request for a chat, as a client would send it, and the machine for its reply: for `HTTP1Exchange.chat`,
+        and for those who send it by other means. ``proxy``: through which; ``api_key``: else the declaration's, or the
+        environment's. Raises `ConfigurationError`."""
+        from ..preparing import prepared
+
+        return prepared(self, chat, api_key=api_key, proxy=proxy, limits=limits)
+
+    @either
     def target(self, ask: Ask, settings: Settings) -> Target:
         """What a call of the client becomes for this site. Raises `ConfigurationError`."""
         name = name_of(self)
@@ -125,10 +133,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
         site = self._site(url, ask, settings)
         seen_as = _identity(self.headers, settings.default_headers, ask.extra_headers)
         store = self._stores.setdefault((url, *seen_as), Store(self.nonce))
-        params = dict(ask.params)
-        stop = params.pop("stop", None)
-        options = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
-        options |= ask.extra_body or {}
+        options = site_options(ask.params, ask.extra_body)
         messages = _messages(self, ask)
         chat_id = self.chat_id or chat_id_of(os.urandom(16))
         session = _session(site, store, ask.extra_headers)
@@ -149,7 +154,7 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             "opchatgpts",
             build,
             verify=self.ssl,
-            stop=stop,
+            stop=ask.params.get("stop"),
             session=session,
             # Another site than the one that is marked.
             working=self.working or url != self.url,

@@ -21,7 +21,7 @@ from .methods import built_in, either
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from deltawire.protocol import Endpoint, HTTPRequest, Proxy, Timeout
+    from deltawire.protocol import Endpoint, HTTPRequest, Limits, Proxy, Reply, Timeout
     from deltawire.protocol.catalogue import Catalogue
 
     from ..generating import AsyncPieces
@@ -134,6 +134,17 @@ class OpenaiTemplate(AsyncGeneratorProvider, ListedModelMixin, RaiseErrorMixin):
             "extra_parameters": extra_parameters, "extra_data": extra_data,
         }  # fmt: skip
         return pieces_of(self, model, messages, {**given, **kwargs})
+
+    @either
+    def prepare(
+        self, chat: ChatRequest, *, api_key: Any = None, proxy: Proxy | None = None, limits: Limits | None = None
+    ) -> tuple[HTTPRequest, Reply]:
+        """The request for a chat, as a client would send it, and the machine for its reply: for `HTTP1Exchange.chat`,
+        and for those who send it by other means. ``proxy``: through which; ``api_key``: else the declaration's, or the
+        environment's. Raises `ConfigurationError`."""
+        from ..preparing import prepared
+
+        return prepared(self, chat, api_key=api_key, proxy=proxy, limits=limits)
 
     @either
     def target(self, ask: Ask, settings: Settings) -> Target:

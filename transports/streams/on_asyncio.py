@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from typing import TYPE_CHECKING, Any, cast
 
 from .layers import READ, Layers, closed_here, set_options
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from .layers import Address
+
+    class Sink(Protocol):
+        """Whom a stream tells what comes, as it comes; called by the loop."""
+
+        def received(self, data: bytes) -> None:
+            """Bytes, at least one."""
+
+        def ended(self) -> None:
+            """The peer has ended; it may still listen."""
+
+        def lost(self, error: OSError) -> None:
+            """Nothing more comes, nor can be sent."""
+
 
 # As much may wait to be read before the peer is held up.
 _HIGH_WATER = 256 * 1024
 
 
-class _Wait:
+class Wait:
     """Waiting for an event or for a deadline, again and again, with at most one timer.
 
     The timer is set for the deadline of the first wait, and is left alone when that is over. When it goes off it looks
@@ -73,8 +89,10 @@ class AsyncioStream(Layers, asyncio.Protocol):
     def __init__(self, deadline: float) -> None:
         super().__init__(deadline)
         loop = asyncio.get_running_loop()
-        self._reading = _Wait(loop)
-        self._writing = _Wait(loop)
+        self.arrival = Wait(loop)
+        """For whoever waits until something comes: the reader, or the owner of the sink."""
+        self._writing = Wait(loop)
+        self._sink: Sink | None = None
         self._received: list[bytes] = []
         self._size = 0
         self._held_up = False
@@ -93,27 +111,35 @@ class AsyncioStream(Layers, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         self.silent = False
+        sink = self._sink
+        if sink is not None:
+            if self.tls:
+                self._push_decrypted(sink, data)
+            else:
+                sink.received(data)
+            return
         self._received.append(data)
         self._size += len(data)
-        if self._size > _HIGH_WATER and not self._held_up:
-            self._held_up = True
-            self._transport.pause_reading()
-        self._reading.wake()
+        if self._size > _HIGH_WATER:
+            self.hold_up()
+        self.arrival.wake()
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`. The peer may still listen."""
         self._ended = True
-        self._reading.wake()
+        if self._sink is None:
+            self.arrival.wake()
+        elif self.tls:
+            self._push_decrypted(self._sink, b"")
+        else:
+            self._sink.ended()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         if self._lost is None:
             self._lost = exc if isinstance(exc, OSError) else ConnectionResetError("the connection is gone")
-        self._reading.wake()
-        self._writing.wake()
-        self._reading.stop()
-        self._writing.stop()
+        self._tell_lost()
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
@@ -140,7 +166,7 @@ class AsyncioStream(Layers, asyncio.Protocol):
             elif self._ended:
                 data = b""
             else:
-                await self._reading.begin(until)
+                await self.arrival.begin(until)
                 continue
             if self.tls:
                 data = self._decrypted(data)
@@ -170,10 +196,7 @@ class AsyncioStream(Layers, asyncio.Protocol):
             self._lost = closed_here()
         self._received.clear()
         self._transport.abort()
-        self._reading.wake()
-        self._writing.wake()
-        self._reading.stop()
-        self._writing.stop()
+        self._tell_lost()
 
     async def aclose(self) -> None:
         """As `abort`."""
@@ -190,10 +213,64 @@ class AsyncioStream(Layers, asyncio.Protocol):
         data = received[0] if len(received) == 1 else b"".join(received)
         received.clear()
         self._size = 0
+        self.let_come()
+        return data
+
+    def hold_up(self) -> None:
+        """Read no more from the socket, so that the peer has to wait. Idempotent."""
+        if not self._held_up:
+            self._held_up = True
+            self._transport.pause_reading()
+
+    def let_come(self) -> None:
+        """Read on. Idempotent."""
         if self._held_up:
             self._held_up = False
             self._transport.resume_reading()
-        return data
+
+    def push_to(self, sink: Sink | None) -> None:
+        """From now on tell this sink what comes, first of all what has come already; None: keep it for `read`."""
+        self._sink = sink
+        if sink is None:
+            return
+        early, self.early = self.early, b""
+        if early:
+            sink.received(early)
+        received = self._take() if self._received else b""
+        if self.tls:
+            if received or self.tls[-1].over:
+                self._push_decrypted(sink, received)
+        elif received:
+            sink.received(received)
+        if self._lost is not None:
+            sink.lost(self._lost)
+        elif self._ended and not self.tls:
+            sink.ended()
+
+    def _push_decrypted(self, sink: Sink, data: bytes) -> None:
+        """The socket's bytes (b"": its end) as the sink sees them."""
+        top = self.tls[-1]
+        try:
+            plain = None if top.over else self._decrypted(data)
+            if plain:
+                sink.received(plain)
+            elif plain is None and not top.over and (owed := self._encrypted(b"")):
+                self._transport.write(owed)
+            if top.over:
+                # What ends it may have come together with the last bytes before that.
+                top.decrypt()
+                sink.ended()
+        except ssl.SSLError as error:
+            sink.lost(error)
+
+    def _tell_lost(self) -> None:
+        """Whoever reads, writes or is told what comes hears that it is over."""
+        if self._sink is not None and self._lost is not None:
+            self._sink.lost(self._lost)
+        self.arrival.wake()
+        self._writing.wake()
+        self.arrival.stop()
+        self._writing.stop()
 
 
 async def connect(address: Address, deadline: float, local_address: str | None = None) -> AsyncioStream:

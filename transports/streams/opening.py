@@ -57,6 +57,10 @@ class Way(msgspec.Struct, frozen=True):
     forwards: bool = False
     """The proxy is asked for no tunnel: requests are sent to itself."""
 
+    def forwarding(self) -> Way:
+        """The same, for requests that are sent to the proxy itself."""
+        return msgspec.structs.replace(self, forwards=True)
+
     def peer(self, host: str, port: int) -> tuple[str, int]:
         """To whom the connection is made."""
         return (host, port) if self.proxy is None else (self.proxy.host, self.proxy.port)

@@ -1,0 +1,294 @@
+"""One request and its reply over HTTP/1.1, as bytes: for whoever owns the connection. RFC 9112, by h11.
+
+Theory
+------
+An exchange has two ends. At the one the caller moves bytes: what `data_to_send` gives goes out, what comes in goes to
+`receive`, the peer's end to `end`, and a connection that broke to `fail`. At the other one there are the events of the
+`Reply`, which is fed from within: the exchange finds the head, takes off the framing (a length, chunks, or none but
+the connection's end), and hands over the body as it comes.
+
+There are two ends of another kind, too: the reply has its verdict, and the message is over. Mostly the verdict comes
+first (``[DONE]`` stands before the last chunk), so there is something left to be read, which says nothing any more but
+decides whether the connection may carry another request::
+
+    HEAD      the head is awaited; heads of 1xx are passed over (RFC 9110 section 15.2)
+    BODY      the body is read
+    DRAINING  the verdict is given, and the message is not over
+    REUSABLE  the message is over, and the connection takes the next request: `next`
+    CLOSED    over, and so is the connection, which is to be closed
+
+A connection is for further use only if nothing speaks against it: both sides keep it (RFC 9112 section 9.3), the
+message was whole and framed in one way, nothing came behind it, the request was sent, and the reply's verdict is good
+or the server's own (an error status): what is left of any other may be anything.
+
+The states and the legal moves stand in `HTTP1_TRANSITIONS`. What the peer does wrong becomes the reply's failure, with
+what had arrived; a verb out of turn raises `UsageError`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import h11
+
+from .errors import ConfigurationError, UsageError
+from .routing import absolute_form
+from .verdicts import broken, is_sound, too_large
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from .events import Event
+    from .proxy import Proxy
+    from .reply import Reply
+    from .request import ChatRequest, HTTPRequest
+
+    class ChatProvider(Protocol):
+        """Whoever makes the request for a chat, and the machine for its reply: `Endpoint`, `Site`, and the providers
+        of the package ``deltawire``."""
+
+        def prepare(self, chat: ChatRequest, **options: Any) -> tuple[HTTPRequest, Reply]:
+            """The request, and the machine for its reply."""
+
+
+class HTTP1State(enum.Enum):
+    """Where an exchange stands."""
+
+    HEAD = "the head of the reply is awaited"
+    BODY = "the body of the reply is read"
+    DRAINING = "the verdict is given; the rest of the message is awaited"
+    REUSABLE = "over; the connection takes the next request"
+    CLOSED = "over; the connection is to be closed, or belongs to the next exchange"
+
+
+_HEAD, _BODY, _DRAINING, _REUSABLE, _CLOSED = HTTP1State
+
+# (state, verb) -> the states that the verb may lead to.
+HTTP1_TRANSITIONS: dict[tuple[HTTP1State, str], frozenset[HTTP1State]] = {
+    (_HEAD, "receive"): frozenset(HTTP1State),
+    (_HEAD, "end"): frozenset({_CLOSED}),
+    (_HEAD, "fail"): frozenset({_CLOSED}),
+    (_BODY, "receive"): frozenset({_BODY, _DRAINING, _REUSABLE, _CLOSED}),
+    (_BODY, "end"): frozenset({_CLOSED}),
+    (_BODY, "fail"): frozenset({_CLOSED}),
+    (_DRAINING, "receive"): frozenset({_DRAINING, _REUSABLE, _CLOSED}),
+    (_DRAINING, "end"): frozenset({_CLOSED}),
+    (_DRAINING, "fail"): frozenset({_CLOSED}),
+    (_REUSABLE, "receive"): frozenset({_REUSABLE, _CLOSED}),
+    (_REUSABLE, "end"): frozenset({_CLOSED}),
+    (_REUSABLE, "fail"): frozenset({_CLOSED}),
+    (_REUSABLE, "next"): frozenset({_CLOSED}),
+    (_CLOSED, "receive"): frozenset({_CLOSED}),
+    (_CLOSED, "end"): frozenset({_CLOSED}),
+    (_CLOSED, "fail"): frozenset({_CLOSED}),
+}
+
+# Looked up once: for each token, and for each of h11's events.
+_NEED_DATA, _DATA = h11.NEED_DATA, h11.Data
+
+
+class HTTP1Exchange:
+    """A request, and the `Reply` to it, on a connection that the caller owns.
+
+    ``request``: what goes out. ``reply``: a new `Reply`; its events are what `receive`, `end` and `fail` return.
+    ``proxy``: the proxy that the connection leads through, if any. (An http:// request is sent to an HTTP proxy itself,
+    with the whole URL in it, RFC 9112 section 3.2.2, and with the proxy's credentials; any other goes through a tunnel,
+    which `tunnel` opens beforehand.)
+
+    Raises `UsageError` for a reply that has begun, `ConfigurationError` for a request that HTTP/1.1 can't say.
+    """
+
+    __slots__ = ("_connection", "_head_left", "_outgoing", "_silent", "_sound", "_state", "reply")
+
+    def __init__(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> None:
+        limit = reply.limits.head
+        self._begin(h11.Connection(h11.CLIENT, max_incomplete_event_size=limit), request, reply, proxy)
+
+    @classmethod
+    def chat(
+        cls, chat: ChatRequest, provider: ChatProvider, *, proxy: Proxy | None = None, **options: Any
+    ) -> HTTP1Exchange:
+        """The exchange for a chat with a provider: an `Endpoint`, a `Site`, or one of the package ``deltawire``, class
+        or instance. ``options`` are those of its ``prepare``: ``api_key``, ``limits``, and what a `Site` needs."""
+        request, reply = provider.prepare(chat, proxy=proxy, **options)
+        return cls(request, reply, proxy=proxy)
+
+    def _begin(self, connection: h11.Connection, request: HTTPRequest, reply: Reply, proxy: Proxy | None) -> None:
+        if reply.status is not None or reply.done:
+            raise UsageError("the reply has begun already: make a Reply for each exchange")
+        self.reply = reply
+        """The machine that reads the reply."""
+        self._connection = connection
+        self._outgoing = _encoded(connection, request, proxy)
+        self._head_left = reply.limits.head
+        self._state = _HEAD
+        self._silent = True
+        self._sound = True
+
+    @property
+    def state(self) -> HTTP1State:
+        """Where the exchange stands."""
+        return self._state
+
+    @property
+    def done(self) -> bool:
+        """Whether the reply's verdict has been given."""
+        return self.reply.done
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection takes the next request (`next`). When the verdict is given, and this is not yet so,
+        what is left may be read; or the connection is closed."""
+        return self._state is _REUSABLE
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come yet. A connection that was kept, and ends so, was given up before the request came:
+        that may be sent again, on a new one (RFC 9112 section 9.3.1)."""
+        return self._silent
+
+    def data_to_send(self) -> bytes:
+        """What is to be sent now, once: the whole request; b"" after that."""
+        data, self._outgoing = self._outgoing, b""
+        return data
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Bytes of the peer have come. Returns the events of the reply that they complete, in order."""
+        if self._state is _BODY and data:
+            # The usual case, on the shortest way.
+            self._connection.receive_data(data)
+            return self._read()
+        if not data or self._state is _CLOSED:
+            return []
+        self._silent = False
+        if self._state is _HEAD:
+            return self._receive_head(data)
+        if self._state is _REUSABLE:
+            # Nobody has asked for that.
+            self._state = _CLOSED
+            return []
+        self._connection.receive_data(data)
+        return self._read()
+
+    def end(self) -> list[Event]:
+        """The peer has ended its side of the connection. Idempotent."""
+        if self._state is _CLOSED:
+            return []
+        was, self._state = self._state, _CLOSED
+        if was in (_DRAINING, _REUSABLE):
+            return []
+        if self._silent:
+            return self.reply.end()
+        try:
+            self._connection.receive_data(b"")
+            # Without framing of its own, the body is over where the connection is.
+            self._connection.next_event()
+        except h11.RemoteProtocolError as error:
+            return self.reply.fail(broken(error, self.reply.context))
+        return self.reply.end()
+
+    def fail(self, error: Exception) -> list[Event]:
+        """The connection broke, a deadline passed, or the caller gives up. Idempotent."""
+        self._state = _CLOSED
+        return self.reply.fail(error)
+
+    def next(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> HTTP1Exchange:
+        """The exchange for the next request on the same connection. This one is over then.
+
+        Raises `UsageError` where the connection is not `reusable`; and as the constructor does.
+        """
+        if (self._state, "next") not in HTTP1_TRANSITIONS:
+            raise UsageError(f"HTTP1Exchange.next() can't be called now: {self._state.value}")
+        self._state = _CLOSED
+        self._connection.start_next_cycle()
+        following = HTTP1Exchange.__new__(HTTP1Exchange)
+        following._begin(self._connection, request, reply, proxy)
+        return following
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def _receive_head(self, data: bytes) -> list[Event]:
+        """Up to the end of the head no more is taken than it may have, however the bytes are split."""
+        part, rest = data[: self._head_left], data[self._head_left :]
+        self._head_left -= len(part)
+        self._connection.receive_data(part)
+        events = self._read()
+        if self._state is _HEAD and self._head_left == 0:
+            limits, context = self.reply.limits, self.reply.context
+            return events + self._break(too_large("the head of the reply", context.where(), "head", limits.head))
+        return events + self.receive(rest)
+
+    def _read(self) -> list[Event]:
+        """What h11 makes of the bytes that it has."""
+        next_event = self._connection.next_event
+        events: list[Event] = []
+        body: list[bytes] = []
+        failure: Exception | None = None
+        over = False
+        try:
+            while (event := next_event()) is not _NEED_DATA:
+                if type(event) is _DATA:
+                    body.append(event.data)
+                elif type(event) is h11.Response:
+                    events += self._start(event)
+                elif type(event) is h11.EndOfMessage:
+                    over = True
+                    break
+        except h11.RemoteProtocolError as error:
+            failure = broken(error, self.reply.context)
+        if body:
+            events += self.reply.receive(bytes(body[0]) if len(body) == 1 else b"".join(body))
+        if over:
+            events += self.reply.end()
+        if failure is not None:
+            return events + self._break(failure)
+        if over or (events and self.reply.done):
+            self._settle(events, over)
+        return events
+
+    def _start(self, head: h11.Response) -> list[Event]:
+        self._state = _BODY
+        names = [name for name, _ in head.headers]
+        # Framed in two ways: who reads it in the other way sees another message begin (RFC 9112 section 6.1).
+        self._sound = not (b"transfer-encoding" in names and b"content-length" in names)
+        return self.reply.start(head.status_code, list(head.headers))
+
+    def _settle(self, events: list[Event], over: bool) -> None:
+        """The verdict is given, the message is over, or both."""
+        if events and self.reply.done:
+            self._sound = self._sound and is_sound(events[-1])
+        if not self._sound or self._outgoing:
+            self._state = _CLOSED
+        elif not over:
+            self._state = _DRAINING
+        else:
+            kept = self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE
+            left, ended = self._connection.trailing_data
+            self._state = _REUSABLE if kept and not left and not ended else _CLOSED
+
+    def _break(self, error: Exception) -> list[Event]:
+        self._state = _CLOSED
+        return self.reply.fail(error)
+
+
+def _encoded(connection: h11.Connection, request: HTTPRequest, proxy: Proxy | None) -> bytes:
+    target = request.parts.target
+    if proxy is not None and proxy.takes(request.parts.scheme):
+        request = absolute_form(request, proxy)
+        target = str(request.parts)
+    parts: list[Any] = []
+    try:
+        parts.append(connection.send(h11.Request(method=request.method, target=target, headers=list(request.headers))))
+        if request.body:
+            parts.append(connection.send(h11.Data(data=request.body)))
+        parts.append(connection.send(h11.EndOfMessage()))
+    except h11.LocalProtocolError:
+        # Its words may hold a field's value, which may be a key: so it is nobody's ``__context__``.
+        parts.clear()
+    if not parts:
+        raise ConfigurationError(
+            "HTTP/1.1 can't say this request: are its method, target and fields legal, with one host among them, and "
+            "a content-length that is the body's?"
+        )
+    return b"".join(parts)

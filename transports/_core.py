@@ -1,0 +1,163 @@
+"""How httpcore is asked: its pools' arguments, its requests, its exceptions in our words."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+
+from deltawire.protocol import absolute_form
+
+from ._errors import LINK_ERRORS, exchange_error
+from .streams.layers import Expired, acknowledge_quickly
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from deltawire.protocol import Context, Deadlines, DeltawireError, HTTPRequest, Proxy
+
+    from ._options import Options
+
+# Pools of proxies beyond this number are closed, the longest unused first: who rotates through thousands
+# of proxies should not keep a connection to each.
+MAX_POOLS = 64
+
+# What may go wrong with an exchange: beside what goes wrong with streams, what httpcore raises on purpose (it
+# has no root of its own).
+PEER_ERRORS: tuple[type[Exception], ...] = (
+    *LINK_ERRORS,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    httpcore.ProxyError,
+    httpcore.ConnectionNotAvailable,
+)
+
+
+def peer_error(error: Exception, deadlines: Deadlines, context: Context) -> DeltawireError:
+    """Anything that went wrong with an exchange."""
+    return exchange_error(Expired() if isinstance(error, httpcore.TimeoutException) else error, deadlines, context)
+
+
+def pool_arguments(options: Options, proxy: Proxy | None) -> dict[str, Any]:
+    """The arguments of a pool for connections through this proxy."""
+    return {
+        "way": options.way(proxy),
+        "context": functools.partial(options.context, "http2" if options.http2 else ""),
+        "arguments": {
+            "http2": options.http2,
+            "keepalive_expiry": options.keepalive_expiry,
+            "max_connections": options.max_connections,
+            "max_keepalive_connections": options.max_keepalive_connections,
+        },
+    }
+
+
+class Body:
+    """A request's body, for httpcore: an iterable that is no async generator, which a connection that breaks
+    while the body is written would leave unfinished (trio warns of that)."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self._data,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._data)
+
+
+class _Once:
+    def __init__(self, data: bytes) -> None:
+        self._data: bytes | None = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data, self._data = self._data, None
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+
+class Progress:
+    """One sending of a request: which connection takes it, and when that stands. Its methods are called from within
+    httpcore: by our connections, and by the ``trace`` extension."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        connect = above_zero(deadlines.remaining(time.monotonic()))
+        self.timeouts = {"connect": connect, "pool": connect, "read": connect, "write": connect}
+        self.connection: Any = None
+        self._reused = False
+
+    def taken(self, connection: Any) -> None:
+        """This connection takes the request."""
+        self.connection = connection
+        self._reused = connection.served > 0
+        # The pool may have had us wait for it.
+        self.timeouts["connect"] = above_zero(self._deadlines.remaining(time.monotonic()))
+
+    def trace(self, name: str, info: Mapping[str, Any]) -> None:
+        """The connection stands when the request begins to be sent."""
+        protocol, _, event = name.partition(".")
+        if event == "send_request_headers.started":
+            now = time.monotonic()
+            self._deadlines.connected(now)
+            stream = self.connection.network.stream
+            stream.silent = True
+            stream.deadline = self._deadlines.wait_until(now)
+            # For HTTP/2, which looks at them after this.
+            self.timeouts["read"] = self.timeouts["write"] = above_zero(self._deadlines.remaining(now))
+            # Many proxies don't send a small piece before the one before it is acknowledged (Nagle's algorithm), which
+            # receivers put off for 40 ms: so the body is not to follow its head, but to go along with it,
+            stream.corked = protocol == "http11"
+        elif event == "send_request_body.started":
+            self.connection.network.stream.corked = False
+        elif event == "send_request_body.complete":
+            # and the first piece of the answer is acknowledged at once.
+            acknowledge_quickly(self.connection.network.stream.get_extra_info("socket"))
+
+    async def atrace(self, name: str, info: Mapping[str, Any]) -> None:
+        """As `trace`."""
+        self.trace(name, info)
+
+    def died_in_keeping(self, error: Exception) -> bool:
+        """Whether all that failed is a kept connection, which its peer had given up: nothing came on it since the
+        request was sent. Browsers send such a request again, too (RFC 9112 section 9.3.1 on why they may)."""
+        timed_out = isinstance(error, (Expired, httpcore.TimeoutException))
+        return self._reused and not timed_out and bool(self.connection.network.stream.silent)
+
+
+def above_zero(seconds: float | None) -> float | None:
+    """For sockets, whose timeout of 0 means another thing."""
+    return None if seconds is None else max(seconds, 0.001)
+
+
+def core_request(
+    request: HTTPRequest, progress: Progress, proxy: Proxy | None, *, asynchronous: bool = False
+) -> dict[str, Any]:
+    """The arguments of ``httpcore.Request`` for this request."""
+    url = request.parts
+    scheme, host, port, target = url.scheme, url.host, url.port, url.target
+    if proxy is not None and proxy.takes(scheme):
+        # Sent to the proxy itself. TLS with it, if any, is the stream's business.
+        request = absolute_form(request, proxy)
+        host, port, target = proxy.host, proxy.port, str(url)
+    return {
+        "method": request.method.encode("ascii"),
+        "url": httpcore.URL(
+            scheme=scheme.encode("ascii"), host=host.encode("ascii"), port=port, target=target.encode("ascii")
+        ),
+        "headers": list(request.headers),
+        "content": Body(request.body),
+        "extensions": {
+            "timeout": progress.timeouts,
+            "deltawire": progress,
+            "trace": progress.atrace if asynchronous else progress.trace,
+        },
+    }
