@@ -68,11 +68,12 @@ class Deadlines:
     ``total_at`` is the absolute time at which the whole call must be over, if there is one.
     """
 
-    __slots__ = ("_idle", "_phase", "_timeout", "_total_at", "_until")
+    __slots__ = ("_idle", "_phase", "_timeout", "_until", "total_at")
 
     def __init__(self, timeout: Timeout, now: float, total_at: float | None = None) -> None:
         self._timeout = timeout
-        self._total_at = math.inf if total_at is None else total_at
+        self.total_at = math.inf if total_at is None else total_at
+        """When the whole call must be over; ``math.inf`` for never."""
         self._idle = math.inf if timeout.idle is None else timeout.idle
         self.connecting(now)
 
@@ -91,10 +92,10 @@ class Deadlines:
         self._phase = "idle"
         # For each token, hence without a call.
         at = now + self._idle
-        self._until = at if at < self._total_at else self._total_at
+        self._until = at if at < self.total_at else self.total_at
 
     def _begin(self, now: float, seconds: float | None) -> None:
-        self._until = self._total_at if seconds is None else min(now + seconds, self._total_at)
+        self._until = self.total_at if seconds is None else min(now + seconds, self.total_at)
 
     def remaining(self, now: float) -> float | None:
         """How long the next step may take: seconds, at least 0; None for ever."""
@@ -107,12 +108,12 @@ class Deadlines:
         moment left, in which what has arrived meanwhile can be read. Not so with the total, which is his own.
         """
         until = self._until
-        return until if now < until or now >= self._total_at else now + _MOMENT
+        return until if now < until or now >= self.total_at else now + _MOMENT
 
     def error(self, where: str = "", why: str = "") -> TimeoutError:
         """The error for the deadline that comes first: call it when that has passed. ``why`` is a clause that says
         what was waited for."""
-        name = "total" if self._until == self._total_at else self._phase
+        name = "total" if self._until == self.total_at else self._phase
         seconds: float | None = getattr(self._timeout, name)
         within = "in time" if seconds is None else f"within {seconds:g} s"
         why = f": {why}" if why else ""

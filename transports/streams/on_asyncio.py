@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, cast
 
 from .layers import READ, Layers, closed_here, set_options
+from .waiting import Wait
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -32,55 +32,6 @@ if TYPE_CHECKING:
 _HIGH_WATER = 256 * 1024
 
 
-class Wait:
-    """Waiting for an event or for a deadline, again and again, with at most one timer.
-
-    The timer is set for the deadline of the first wait, and is left alone when that is over. When it goes off it looks
-    at the deadline of the wait that is on by then.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._future: asyncio.Future[None] | None = None
-        self._until = math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
-
-    def begin(self, until: float) -> asyncio.Future[None]:
-        """A future, done with the event or at the deadline."""
-        self._until = until
-        self._future = future = self._loop.create_future()
-        if until < self._timer_at:
-            self._set_timer(until)
-        return future
-
-    def wake(self) -> None:
-        """The event has come."""
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    def stop(self) -> None:
-        """There will be no further wait."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _set_timer(self, at: float) -> None:
-        self.stop()
-        self._timer_at = at
-        # Relative, since a loop's clock may be another one (uvloop's is).
-        self._timer = self._loop.call_later(at - time.monotonic(), self._look)
-
-    def _look(self) -> None:
-        self._timer, self._timer_at = None, math.inf
-        if self._future is None or self._future.done():
-            return
-        if time.monotonic() >= self._until:
-            self._future.set_result(None)
-        elif self._until != math.inf:
-            self._set_timer(self._until)
-
-
 class AsyncioStream(Layers, asyncio.Protocol):
     """A stream that asyncio tells what comes."""
 
@@ -88,9 +39,9 @@ class AsyncioStream(Layers, asyncio.Protocol):
 
     def __init__(self, deadline: float) -> None:
         super().__init__(deadline)
-        loop = asyncio.get_running_loop()
-        self.arrival = Wait(loop)
-        """For whoever waits until something comes: the reader, or the owner of the sink."""
+        self.loop = loop = asyncio.get_running_loop()
+        """Whose stream it is."""
+        self._reading = Wait(loop)
         self._writing = Wait(loop)
         self._sink: Sink | None = None
         self._received: list[bytes] = []
@@ -122,13 +73,13 @@ class AsyncioStream(Layers, asyncio.Protocol):
         self._size += len(data)
         if self._size > _HIGH_WATER:
             self.hold_up()
-        self.arrival.wake()
+        self._reading.wake()
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`. The peer may still listen."""
         self._ended = True
         if self._sink is None:
-            self.arrival.wake()
+            self._reading.wake()
         elif self.tls:
             self._push_decrypted(self._sink, b"")
         else:
@@ -166,7 +117,7 @@ class AsyncioStream(Layers, asyncio.Protocol):
             elif self._ended:
                 data = b""
             else:
-                await self.arrival.begin(until)
+                await self._reading.begin(until)
                 continue
             if self.tls:
                 data = self._decrypted(data)
@@ -267,9 +218,9 @@ class AsyncioStream(Layers, asyncio.Protocol):
         """Whoever reads, writes or is told what comes hears that it is over."""
         if self._sink is not None and self._lost is not None:
             self._sink.lost(self._lost)
-        self.arrival.wake()
+        self._reading.wake()
         self._writing.wake()
-        self.arrival.stop()
+        self._reading.stop()
         self._writing.stop()
 
 

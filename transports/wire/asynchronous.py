@@ -169,18 +169,19 @@ class AsyncWireExchange(LineExchange):
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
         try:
-            if self._feed is None:
-                if self._reply.done:
-                    return []
-                await self._open()
-                assert self._feed is not None
-            return await self._feed.events()
+            if self._reply.done:
+                return []
+            await self._open()
         except LINK_ERRORS as error:
             # First what came before that.
             return (self._feed.left() if self._feed is not None else []) + self._fail(error)
         except BaseException:
             self.close_now()
             raise
+        assert self._feed is not None
+        # From here on without this call, which would be one for each token.
+        self.next_events = self._feed.next_events  # type: ignore[method-assign]
+        return await self._feed.next_events()
 
     async def _open(self) -> None:
         """Send the request, and wait until something comes."""
@@ -196,7 +197,8 @@ class AsyncWireExchange(LineExchange):
             # Others that were kept as long are as dead.
             lines.change(lambda todo: lines.pool.forget_idle(self._key, todo))
             self._again()
-            self._feed = None
+            if self._feed is not None:
+                self._feed.close()
             lines.pool.replaced(line)
             line.stream.abort()
         await self._asked(await self._connect(lines))
@@ -225,7 +227,7 @@ class AsyncWireExchange(LineExchange):
         self._line = line
         request = self._begin(line)
         assert self._machine is not None
-        self._feed = feed = feed_from(stream, self._machine, self._deadlines)
+        self._feed = feed = feed_from(stream, self._machine, self._deadlines, self)
         try:
             await stream.write(request)
             acknowledge_quickly(stream.get_extra_info("socket"))
@@ -257,7 +259,7 @@ class AsyncWireExchange(LineExchange):
             return
         self._closed = True
         if self._feed is not None:
-            self._feed.stop()
+            self._feed.close()
         line, self._line = self._line, None
         if line is not None and self._lines is not None:
             self._lines.release(line, self._good)

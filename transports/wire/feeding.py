@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from deltawire.protocol import HTTP1State
 
-from .._errors import exchange_error
+from .._errors import LINK_ERRORS, exchange_error
 from .._options import DRAIN_BYTES, DRAIN_SECONDS
-from ..streams.layers import Expired
+from ..streams.layers import Expired, closed_here
+from ..streams.waiting import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from deltawire.protocol import Deadlines, Event, HTTP1Exchange
+
+    class Owner(Protocol):
+        """Whose machine it is."""
+
+        def close_now(self) -> None:
+            """He who waits was cancelled: end the connection."""
+
 
 # Bytes whose events may wait for their owner before the socket is left alone. A chunk is some four times as large as
 # the bytes that it came in.
@@ -23,20 +32,23 @@ HIGH_WATER = 64 * 1024
 _DRAINING = HTTP1State.DRAINING
 
 
-def feed_from(stream: Any, machine: HTTP1Exchange, deadlines: Deadlines) -> Feed:
-    """The way in which this stream's bytes come to the machine, until `stop`."""
-    return Pushed(stream, machine, deadlines) if hasattr(stream, "push_to") else Pulled(stream, machine, deadlines)
+def feed_from(stream: Any, machine: HTTP1Exchange, deadlines: Deadlines, owner: Owner) -> Feed:
+    """The way in which this stream's bytes come to the machine, until `close`."""
+    kind = Pushed if hasattr(stream, "push_to") else Pulled
+    return kind(stream, machine, deadlines, owner)
 
 
 class Pulled:
     """By its owner, who waits for the socket himself."""
 
-    __slots__ = ("_contents", "_deadlines", "_events", "_machine", "_stream")
+    __slots__ = ("_contents", "_deadlines", "_events", "_machine", "_owner", "_reply", "_stream")
 
-    def __init__(self, stream: Any, machine: HTTP1Exchange, deadlines: Deadlines) -> None:
+    def __init__(self, stream: Any, machine: HTTP1Exchange, deadlines: Deadlines, owner: Owner) -> None:
         self._stream = stream
         self._machine = machine
+        self._reply = machine.reply
         self._deadlines = deadlines
+        self._owner: Owner | None = owner
         self._events: list[Event] = []
         self._contents = 0
 
@@ -44,28 +56,32 @@ class Pulled:
         """Wait until something comes; False if that is the end. Raises `OSError`, `Expired`."""
         data = await self._stream.read()
         if data:
-            self._events = self._machine.receive(data)
-            self._note_contents()
+            self._events = self._noted(self._machine.receive(data))
         return bool(data)
 
-    async def events(self) -> list[Event]:
-        """The next events; empty only after the verdict. Raises `OSError`, `Expired`."""
+    async def next_events(self) -> list[Event]:
+        """The next events; empty only after the verdict. Cancelled, it closes the connection."""
         if self._events:
-            events, self._events = self._events, []
-            return events
-        machine, stream = self._machine, self._stream
-        if machine.done:
+            return self.left()
+        machine, stream, reply = self._machine, self._stream, self._reply
+        if reply.done:
             return []
         now = time.monotonic()
         stream.deadline = until = self._deadlines.wait_until(now)
-        if now >= until:
-            # Even if there is something left to read.
-            raise Expired
-        while True:
-            data = await stream.read()
-            if events := machine.receive(data) if data else machine.end():
-                self._note_contents()
-                return events
+        try:
+            if now >= until:
+                # Even if there is something left to read.
+                raise Expired
+            while True:
+                data = await stream.read()
+                if events := machine.receive(data) if data else machine.end():
+                    return self._noted(events)
+        except LINK_ERRORS as error:
+            return machine.fail(exchange_error(error, self._deadlines, reply.context))
+        except BaseException:
+            if self._owner is not None:
+                self._owner.close_now()
+            raise
 
     def left(self) -> list[Event]:
         """What nobody has asked for yet."""
@@ -76,10 +92,11 @@ class Pulled:
         """That nothing has come is the end of it."""
         self._events += self._machine.end()
 
-    def _note_contents(self) -> None:
-        if (contents := self._machine.reply.contents) != self._contents:
+    def _noted(self, events: list[Event]) -> list[Event]:
+        if (contents := self._reply.contents) != self._contents:
             self._contents = contents
             self._deadlines.content(time.monotonic())
+        return events
 
     async def drain(self) -> None:
         """Read the rest of the message: a little, for a little while. Raises `OSError`, `Expired`."""
@@ -89,22 +106,26 @@ class Pulled:
             self._machine.receive(data)
             left -= len(data)
 
-    def stop(self) -> None:
-        """There is nothing to stop."""
+    def close(self) -> None:
+        """From now on what comes is not for this machine."""
+        self._owner = None
 
 
-class Pushed:
+class Pushed(Wait):
     """By the event loop, whoever waits or not. A sink of an asyncio stream."""
 
     __slots__ = (
-        "_contents", "_deadlines", "_eager", "_error", "_events", "_machine", "_over", "_stream", "_unread", "_wait",
+        "_contents", "_deadlines", "_eager", "_error", "_events", "_machine", "_over", "_owner", "_reply", "_stream",
+        "_unread",
     )  # fmt: skip
 
-    def __init__(self, stream: Any, machine: HTTP1Exchange, deadlines: Deadlines) -> None:
+    def __init__(self, stream: Any, machine: HTTP1Exchange, deadlines: Deadlines, owner: Owner) -> None:
+        super().__init__(stream.loop)
         self._stream = stream
-        self._wait = stream.arrival
         self._machine = machine
+        self._reply = machine.reply
         self._deadlines = deadlines
+        self._owner: Owner | None = owner
         self._events: list[Event] = []
         self._contents = 0
         # Bytes of which nobody has taken the events.
@@ -119,20 +140,25 @@ class Pushed:
 
     def received(self, data: bytes) -> None:
         """See `Sink`."""
-        machine = self._machine
-        events = machine.receive(data)
+        events = self._machine.receive(data)
         if not events:
             if self._eager:
-                self._wait.wake()
+                self.wake()
             return
-        if (contents := machine.reply.contents) != self._contents:
+        if (contents := self._reply.contents) != self._contents:
             self._contents = contents
             self._deadlines.content(time.monotonic())
-        self._events += events
+        if self._events:
+            self._events += events
+        else:
+            self._events = events
         self._unread += len(data)
         if self._unread > HIGH_WATER:
             self._stream.hold_up()
-        self._wait.wake()
+        # As `wake`: for each token, hence without a call.
+        future = self._future
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def ended(self) -> None:
         """See `Sink`."""
@@ -154,13 +180,13 @@ class Pushed:
             self._events += machine.end()
         else:
             self._events += machine.fail(exchange_error(error, self._deadlines, machine.reply.context))
-        self._wait.wake()
+        self.wake()
 
     # What the owner calls
 
     async def first(self) -> bool:
         """As `Pulled.first`."""
-        await self._until(self._deadlines.wait_until(time.monotonic()), self._has_begun)
+        await self._wait_for(self._has_begun, self._deadlines.wait_until(time.monotonic()))
         self._eager = False
         if self._error is not None:
             raise self._error
@@ -169,24 +195,34 @@ class Pushed:
     def _has_begun(self) -> bool:
         return self._over or not self._machine.silent
 
-    async def events(self) -> list[Event]:
-        """As `Pulled.events`."""
-        if not self._events:
-            if self._machine.done:
-                return []
-            now = time.monotonic()
-            until = self._deadlines.wait_until(now)
-            if now >= until:
-                raise Expired
-            while not self._events:
-                await self._wait.begin(until)
-                if not self._events and time.monotonic() >= until:
-                    raise Expired
-        events, self._events = self._events, []
+    async def next_events(self) -> list[Event]:
+        """As `Pulled.next_events`."""
+        late: list[Event] = []
+        if self._events:
+            if time.monotonic() >= self._deadlines.total_at:
+                late = self._late()
+        elif self._reply.done:
+            return []
+        else:
+            until = self._deadlines.wait_until(time.monotonic())
+            try:
+                while not self._events:
+                    if time.monotonic() >= until:
+                        return self._late()
+                    await self.begin(until)
+            except BaseException:
+                if self._owner is not None:
+                    self._owner.close_now()
+                raise
+        events, self._events = self._events, late
         if self._unread > HIGH_WATER:
             self._stream.let_come()
         self._unread = 0
         return events
+
+    def _late(self) -> list[Event]:
+        machine = self._machine
+        return machine.fail(exchange_error(Expired(), self._deadlines, machine.reply.context))
 
     def left(self) -> list[Event]:
         """As `Pulled.left`."""
@@ -201,19 +237,24 @@ class Pushed:
         """As `Pulled.drain`."""
         self._eager = True
         self._stream.let_come()
-        await self._until(time.monotonic() + DRAIN_SECONDS, self._has_drained)
+        await self._wait_for(self._has_drained, time.monotonic() + DRAIN_SECONDS)
 
     def _has_drained(self) -> bool:
         return self._over or self._machine.state is not _DRAINING
 
-    async def _until(self, until: float, condition: Callable[[], bool]) -> None:
+    async def _wait_for(self, condition: Callable[[], bool], until: float) -> None:
         while not condition():
             if time.monotonic() >= until:
                 raise Expired
-            await self._wait.begin(until)
+            await self.begin(until)
 
-    def stop(self) -> None:
-        """From now on what comes is not for this machine."""
+    def close(self) -> None:
+        """As `Pulled.close`."""
+        self._owner = None
+        if not self._reply.done:
+            # Somebody may be waiting.
+            self._finish(closed_here())
+        self.stop()
         self._stream.let_come()
         self._stream.push_to(None)
 
