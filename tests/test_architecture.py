@@ -48,6 +48,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     "transports/streams/on_asyncio.py": {"asyncio", "ssl"},
     "transports/streams/on_trio.py": {"socket", "trio"},
     "transports/streams/opening.py": {"msgspec", "socket", "ssl"},
+    "transports/streams/overseeing.py": {"trio"},
     "transports/streams/racing.py": {"socket"},
     "transports/streams/words.py": {"ssl"},
     "client/aclient.py": {"anyio"},

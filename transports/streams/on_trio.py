@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .layers import READ, Layers, closed_here, set_options
+from .overseeing import overseer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,22 +27,48 @@ class TrioStream(Layers):
         super().__init__(deadline)
         sock.setblocking(False)
         self._socket = sock
+        # Whether the last read took all there was, and had had to wait for it: so will the next one.
+        self._drained = False
+        self._overseer = overseer()
+        self.watched = False
+        """Whether the overseer looks at this stream."""
+        self.waits_until: float | None = None
+        """The end of the wait that is on; None for none."""
 
     async def read(self, max_bytes: int = READ, timeout: float | None = None) -> bytes:
         """At least a byte, or b"" when the peer has ended."""
-        await trio.lowlevel.checkpoint_if_cancelled()
         data = self._ready()
         until = self._until(timeout)
         waited = False
+        if not self._drained or data is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
         while data is None:
             if time.monotonic() >= until:
                 until = self._later(until)
+            if self._drained:
+                self._drained = False
+                waited = True
+                watcher = self._overseer
+                if watcher.over:
+                    await _wait(trio.lowlevel.wait_readable, self._socket, until)
+                else:
+                    self.waits_until = until
+                    if not self.watched or until < watcher.next:
+                        watcher.watch(self, until)
+                    try:
+                        await trio.lowlevel.wait_readable(self._socket)
+                    except trio.ClosedResourceError:
+                        # Or else the time has come.
+                        if self.closed:
+                            raise closed_here() from None
+                    finally:
+                        self.waits_until = None
             try:
                 data = self._socket.recv(max_bytes)
             except BlockingIOError:
-                await _wait(trio.lowlevel.wait_readable, self._socket, until)
-                waited = True
+                self._drained = True
                 continue
+            self._drained = waited and len(data) < max_bytes
             if data:
                 self.silent = False
             if self.tls:
@@ -75,6 +102,13 @@ class TrioStream(Layers):
         self.closed = True
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+        if self.watched:
+            self._overseer.forget(self)
+
+    def end_wait(self) -> None:
+        """Whoever waits to read is to look at the time."""
+        if not self.closed:
+            trio.lowlevel.notify_closing(self._socket)
 
     async def aclose(self) -> None:
         """As `abort`."""
