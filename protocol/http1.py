@@ -176,8 +176,16 @@ class HTTP1Exchange:
     def receive(self, data: bytes) -> list[Event]:
         """Bytes of the peer have come. Returns the events of the reply that they complete, in order."""
         if self._chunked and data:
-            # The usual case, on the shortest way.
-            return self._receive_chunks(data if type(data) is bytes else bytes(data))
+            if self._owed or self._held or type(data) is not bytes:
+                return self._receive_chunks(bytes(data))
+            line = _chunk_size(data)
+            if line is None or int(line[1], 16) != len(data) - line.end() - 2 or data[-2:] != b"\r\n":
+                return self._receive_chunks(data)
+            # The usual case, on the shortest way: one chunk, and nothing else.
+            events = self.reply.receive(data[line.end() : -2])
+            if self.reply.done:
+                self._settle(events, over=False)
+            return events
         if not data or self._state is _CLOSED:
             return []
         self._silent = False

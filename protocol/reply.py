@@ -103,6 +103,8 @@ class Reply:
         self.limits = limits or DEFAULT_LIMITS
         """What it may keep."""
         self._state = _IDLE
+        self.done = False
+        """Whether the verdict has been given."""
         self._splitter = BlockSplitter(self.limits, at_start=False)
         self._accumulator = Accumulator(extras=False)
         self._stop = None if stop is None else StopWords(stop)
@@ -118,11 +120,6 @@ class Reply:
     def state(self) -> State:
         """Where the reply stands."""
         return self._state
-
-    @property
-    def done(self) -> bool:
-        """Whether the verdict has been given."""
-        return self._state is _DONE
 
     @property
     def request_id(self) -> str | None:
@@ -382,6 +379,7 @@ class Reply:
 
     def _end(self) -> None:
         self._state = _DONE
+        self.done = True
         self._plain_events = False
 
     def _unexpected(self, what: str, body: bytes) -> UnexpectedReplyError:

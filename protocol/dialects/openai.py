@@ -64,7 +64,8 @@ class OpenAIEvents:
         texts = accumulator.texts
         contents = 0
         signal: Signal | None = None
-        odd = self._is_odd(event)
+        # As `_is_odd`.
+        odd = self._halves is not None or event == b"error" or not accumulator.named
         for data in payloads:
             try:
                 chunk = _decode_chunk(data)
