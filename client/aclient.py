@@ -16,7 +16,7 @@ from .streams import AsyncStream
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Awaitable, Generator
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
@@ -129,6 +129,8 @@ class AsyncCall(Coroutine[Any, Any, _T]):
             running.close()
 
     async def _get(self) -> _T:
+        if self._result is not None:
+            return self._result
         import anyio
 
         # Two tasks may await the same call.
@@ -137,7 +139,9 @@ class AsyncCall(Coroutine[Any, Any, _T]):
         async with self._lock:
             if self._result is None:
                 self._result = await self._send()
-            return self._result
+        # Of further use to nobody, and there may be thousands of streams.
+        self._lock = None
+        return self._result
 
     async def _send(self) -> Any:
         owner = self._client._owner
@@ -154,9 +158,12 @@ class AsyncStreamCall(AsyncCall[AsyncStream]):
     def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
         return self
 
-    async def __anext__(self) -> ChatCompletionChunk:
-        stream = self._result or await self._get()
-        return await stream.__anext__()
+    def __anext__(self) -> Awaitable[ChatCompletionChunk]:
+        # No coroutine of its own for each token.
+        return self._first() if self._result is None else self._result.__anext__()
+
+    async def _first(self) -> ChatCompletionChunk:
+        return await (await self._get()).__anext__()
 
     async def __aenter__(self) -> AsyncStream:
         return await self._get()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,8 @@ class _Reading:
         self._reply = attempt.reply
         self._attempt = attempt
         self._provider = attempt.target.name
-        self._events: collections.deque[Event] = collections.deque(attempt.events)
+        # The last first, so that the next one is popped.
+        self._events: list[Event] = attempt.events[::-1]
         attempt.events = []
         self._over = False
         self.retries_taken = retries_taken
@@ -92,8 +92,8 @@ class Stream(_Reading):
         if self._over:
             raise StopIteration
         while not self._events:
-            self._events += self._exchange.next_events()
-        event = self._events.popleft()
+            self._events = self._exchange.next_events()[::-1]
+        event = self._events.pop()
         if isinstance(event, ChatCompletionChunk):
             event._provider = self._provider
             if not event.choices:
@@ -135,8 +135,8 @@ class AsyncStream(_Reading):
         if self._over:
             raise StopAsyncIteration
         while not self._events:
-            self._events += await self._exchange.next_events()
-        event = self._events.popleft()
+            self._events = (await self._exchange.next_events())[::-1]
+        event = self._events.pop()
         if isinstance(event, ChatCompletionChunk):
             event._provider = self._provider
             if not event.choices:
