@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,22 +21,45 @@ import logging
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 """
 
-_EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES_FOLDER = Path(__file__).parent.parent / "examples"
 
 KEY = "sk-of-the-program"
 
 
+def _command(source: str, arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-W", "error", "-X", "dev", "-c", _QUIET + textwrap.dedent(source), *arguments]
+
+
+def _environment(given: dict[str, str]) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
+    return {**kept, "PYTHONIOENCODING": "utf-8", **given}
+
+
 def launch(source: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The program, when it has ended."""
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", _QUIET + textwrap.dedent(source), *arguments],
+        _command(source, arguments),
         check=False,
         capture_output=True,
         text=True,
         timeout=60,
-        env={**kept, "PYTHONIOENCODING": "utf-8", **environment},
+        env=_environment(environment),
     )
+
+
+@contextlib.contextmanager
+def running(
+    source: str, *arguments: str, environment: dict[str, str], keep: tuple[int, ...] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """The program while it runs, with these files open; killed if it outlives the block."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        _command(source, arguments), stdout=pipe, stderr=pipe, text=True, pass_fds=keep, env=_environment(environment)
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run_program(source: str, *arguments: str, **environment: str) -> str:
@@ -43,6 +68,11 @@ def run_program(source: str, *arguments: str, **environment: str) -> str:
     assert done.stderr == ""
     assert done.returncode == 0
     return done.stdout
+
+
+def source_of(example: str) -> str:
+    """A program that is this file of ``examples/``."""
+    return f"import runpy; runpy.run_path({str(EXAMPLES_FOLDER / example)!r}, run_name='__main__')"
 
 
 class Example(NamedTuple):
@@ -58,13 +88,13 @@ class Example(NamedTuple):
     @property
     def source(self) -> str:
         """A program that is the file."""
-        return f"import runpy; runpy.run_path({str(_EXAMPLES / self.name)!r}, run_name='__main__')"
+        return source_of(self.name)
 
     @property
     def on_trio(self) -> str:
         """The same program, but for the event loop."""
         text, count = re.subn(
-            r"asyncio\.run\(main\((.*)\)\)", r"trio.run(main, \1)", (_EXAMPLES / self.name).read_text()
+            r"asyncio\.run\(main\((.*)\)\)", r"trio.run(main, \1)", (EXAMPLES_FOLDER / self.name).read_text()
         )
         assert count == 1
         return f"import trio\n{text}"
@@ -106,4 +136,16 @@ EXAMPLES = [
     Example("models.py", _TWICE, 3, r"local-model\n"),
     Example("gather.py", _TWICE, 5, rf"Hello Hello\n{_IMAGE}"),
 ]
-"""All of them; for a server with the tokens "Hel" and "lo"."""
+"""Those that ask through a client; for a server with the tokens "Hel" and "lo"."""
+
+EMBEDDINGS = [
+    "embed_asyncio_protocol.py",
+    "embed_selectors.py",
+    "embed_tk.py",
+    "embed_tornado.py",
+    "embed_trio.py",
+    "embed_twisted.py",
+]
+"""Those that drive the machines in a loop of their own: they ask each argument, and print the answers in that order."""
+
+OTHERS = ["feed_bodies.py", "relay_starlette.py"]

@@ -7,11 +7,16 @@ import asyncio
 import builtins
 import inspect
 import re
+import runpy
+import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trustme
 
 import deltawire
 from deltawire.testing import ChatServer, ProxyServer, SocksServer
@@ -23,7 +28,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 # These stand for themselves: they need libraries that we don't, or bytes that nobody has.
 ONLY_COMPILED = (
     "from deltawire import aparse_stream, parse_stream",
-    "from deltawire.protocol import ChatCompletionChunk",
+    "from deltawire.protocol import ChatCompletionChunk, ChatRequest",
     "machine, events = tunnel(",
 )
 
@@ -37,8 +42,12 @@ class Block(NamedTuple):
     line: int
 
 
+# The blocks of these are one program from the first to the last.
+ONE_PROGRAM = ("sans-io",)
+
+
 class Section(NamedTuple):
-    """What stands below a heading: its blocks are one program."""
+    """What stands below a heading, or in a whole document: its blocks are one program."""
 
     title: str
     blocks: list[Block]
@@ -47,6 +56,8 @@ class Section(NamedTuple):
 def sections(document: Path) -> Iterator[Section]:
     text = document.read_text(encoding="utf-8")
     ends = [found.start() for found in re.finditer(r"^## ", text, re.MULTILINE)]
+    if document.stem in ONE_PROGRAM:
+        ends = []
     for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
         title = text[start:end].partition("\n")[0].strip("# ")
         blocks = [
@@ -94,8 +105,7 @@ def run(block: Block, namespace: dict[str, Any], where: str) -> None:
         exec(code, namespace)
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
-def test_the_blocks_run(section: Section, names: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def check(section: Section, names: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in section.blocks:
         for name, stands_for in names.items():
@@ -105,6 +115,52 @@ def test_the_blocks_run(section: Section, names: dict[str, str], capsys: pytest.
         assert printed.err == ""
         if block.printed is not None:
             assert printed.out.rstrip("\n") == block.printed.rstrip("\n")
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_the_blocks_run(section: Section, names: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    check(section, names, capsys)
+
+
+def test_driving_the_machines_with_tls(
+    names: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    server_context: ssl.SSLContext,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same program for a server that wants TLS, to which proxies give tunnels."""
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    (section,) = [each for each in SECTIONS if each.title.startswith("sans-io")]
+    with ChatServer(tokens=["Hello", " there", "."], ssl_context=server_context) as server:
+        check(section, {**names, "http://localhost:8000/v1": server.url}, capsys)
+        # Two on one connection that is kept; each of the others has its own.
+        assert [each.connection for each in server.requests] == [1, 2, 2, 3, 4, 5]
+
+
+def test_the_diagrams_are_those_of_the_machines() -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "diagrams.py"), "--check"]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_diagrams_that_are_out_of_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "scripts"))
+        diagrams = runpy.run_path(str(ROOT / "scripts" / "diagrams.py"), run_name="diagrams")
+    text = (ROOT / "docs" / "sans-io.md").read_text(encoding="utf-8")
+    copy = tmp_path / "sans-io.md"
+    copy.write_text(text.replace("    HEAD --> BODY : receive\n", ""), encoding="utf-8")
+    assert diagrams["main"](copy, check=True) == 1
+    assert "run scripts/diagrams.py" in capsys.readouterr().err
+    assert diagrams["main"](copy, check=False) == 0
+    assert copy.read_text(encoding="utf-8") == text
+    copy.write_text(text.replace("<!-- TRANSITIONS", "<!-- "), encoding="utf-8")
+    with pytest.raises(ValueError, match="has 0 places for TRANSITIONS"):
+        diagrams["main"](copy, check=True)
 
 
 def test_all_blocks_are_found() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-from programs import EXAMPLES, KEY, Example, environment_of, launch, run_program
+from programs import EMBEDDINGS, EXAMPLES, EXAMPLES_FOLDER, KEY, OTHERS, Example, environment_of, launch, run_program
 
 from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
 
@@ -44,8 +44,9 @@ def tls_server(server_context: ssl.SSLContext) -> Iterator[ChatServer]:
 
 
 def test_these_are_all() -> None:
-    files = Path(__file__).parent.parent.joinpath("examples").glob("*.py")
-    assert sorted(path.name for path in files) == sorted(NAMED)
+    """The others are run by test_embedding.py."""
+    files = EXAMPLES_FOLDER.glob("*.py")
+    assert sorted(path.name for path in files) == sorted([*NAMED, *EMBEDDINGS, *OTHERS])
 
 
 @every
