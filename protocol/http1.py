@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .proxy import Proxy
     from .reply import Reply
     from .request import ChatRequest, HTTPRequest
+    from .urls import URL
 
     class ChatProvider(Protocol):
         """Whoever makes the request for a chat, and the machine for its reply: `Endpoint`, `Site`, and the providers
@@ -114,6 +115,7 @@ class HTTP1Exchange:
 
     __slots__ = (
         "_chunked", "_connection", "_head_left", "_held", "_outgoing", "_owed", "_silent", "_sound", "_state", "reply",
+        "url",
     )  # fmt: skip
 
     def __init__(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> None:
@@ -134,6 +136,8 @@ class HTTP1Exchange:
             raise UsageError("the reply has begun already: make a Reply for each exchange")
         self.reply = reply
         """The machine that reads the reply."""
+        self.url: URL = request.parts
+        """Where the connection leads, be it through a proxy."""
         self._connection = connection
         self._outgoing = _encoded(connection, request, proxy)
         self._head_left = reply.limits.head
@@ -350,10 +354,11 @@ class HTTP1Exchange:
 
 
 def _encoded(connection: h11.Connection, request: HTTPRequest, proxy: Proxy | None) -> bytes:
-    target = request.parts.target
-    if proxy is not None and proxy.takes(request.parts.scheme):
+    url = request.parts
+    target = url.target
+    if proxy is not None and proxy.takes(url.scheme):
         request = absolute_form(request, proxy)
-        target = str(request.parts)
+        target = str(url)
     parts: list[Any] = []
     try:
         parts.append(connection.send(h11.Request(method=request.method, target=target, headers=list(request.headers))))

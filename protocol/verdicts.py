@@ -70,9 +70,9 @@ def too_large(what: str, where: str, name: str, limit: int) -> LimitExceededErro
 
 def typed(error: Exception, context: Context) -> DeltawireError:
     """Whatever broke a connection, as an error of ours."""
-    if isinstance(error, ConnectError):
+    if isinstance(error, ConnectError) and not error.message.endswith(where := context.where()):
         # Who connects knows of hosts, and nothing of providers and what they are asked for.
-        error.message += context.where()
+        error.message += where
         error.args = (error.message,)
     if isinstance(error, DeltawireError):
         return error
