@@ -29,6 +29,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 ONLY_COMPILED = (
     "from deltawire import aparse_stream, parse_stream",
     "from deltawire.protocol import ChatCompletionChunk, ChatRequest",
+    "from deltawire.protocol import HTTP1Exchange\n",
     "machine, events = tunnel(",
 )
 
