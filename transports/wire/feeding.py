@@ -112,7 +112,8 @@ class Pushed:
         # Whether somebody waits for anything that comes, not only for events.
         self._eager = True
         self._over = False
-        self._error: OSError | None = None
+        # What the owner is to hear in place of events.
+        self._error: BaseException | None = None
         stream.push_to(self)
 
     # What the stream calls
@@ -120,7 +121,11 @@ class Pushed:
     def received(self, data: bytes) -> None:
         """See `Sink`."""
         machine = self._machine
-        events = machine.receive(data)
+        try:
+            events = machine.receive(data)
+        except BaseException as error:
+            self._broke(error)
+            return
         if not events:
             if self._eager:
                 self._wait.wake()
@@ -132,6 +137,14 @@ class Pushed:
         self._unread += len(data)
         if self._unread > HIGH_WATER:
             self._stream.hold_up()
+        self._wait.wake()
+
+    def _broke(self, error: BaseException) -> None:
+        """What the machine raises is for whoever drives the exchange: the loop would but log it."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error
+        self._over, self._error = True, error
+        self._stream.push_to(None)
         self._wait.wake()
 
     def ended(self) -> None:
@@ -172,7 +185,7 @@ class Pushed:
     async def events(self) -> list[Event]:
         """As `Pulled.events`."""
         if not self._events:
-            if self._machine.done:
+            if self._machine.done and self._error is None:
                 return []
             now = time.monotonic()
             until = self._deadlines.wait_until(now)
