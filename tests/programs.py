@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from deltawire import owners
 from deltawire.testing import Answer, ChatServer
 
 # Whoever says -X dev is told of slow callbacks by asyncio's debug mode, on this machine also of good ones.
@@ -25,10 +26,12 @@ KEY = "sk-of-the-program"
 
 
 def launch(source: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The program, when it has ended."""
+    """The program, when it has ended. Its clients' usual transport is that of this process's (see ``transports`` of
+    ``conftest.py``)."""
+    usual = "" if owners._USUAL == "httpcore" else f"from deltawire import owners\nowners._USUAL = {owners._USUAL!r}\n"
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "VIRTUAL_ENV") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", _QUIET + textwrap.dedent(source), *arguments],
+        [sys.executable, "-W", "error", "-X", "dev", "-c", _QUIET + usual + textwrap.dedent(source), *arguments],
         check=False,
         capture_output=True,
         text=True,
