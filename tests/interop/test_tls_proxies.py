@@ -14,7 +14,7 @@ from interop_servers import Authority
 from deltawire import ProxyError, ReadError
 from deltawire.testing import ChatServer
 
-pytestmark = pytest.mark.interop("squid")
+pytestmark = [pytest.mark.interop("squid"), pytest.mark.usefixtures("transports")]
 
 WORDS = ["One", " two", " three", "."]
 
