@@ -7,9 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 from driving import STALLED, Route, Run, Transports, blocking, free_port, full_listener, settled, shown
 from faults import FAULTS, LONG, QUICK, check, deadlines, each_fault, reply_for, request_for, simple_request
+from streaming import turns
 
 from deltawire import ConfigurationError, ConnectError, DeltawireError, Timeout, TimeoutError, UsageError
 from deltawire.protocol import ChatCompletionChunk, Event, HTTPRequest, Proxy, Reply, StreamEnded, StreamFailed
@@ -25,6 +27,14 @@ def exchange_on(transport: Any, route: Route, timeout: Timeout = QUICK) -> Async
     proxy = None if route.proxies is None else Proxy.parse(route.proxies)
     found: AsyncExchange = transport.open(request_for(route), reply_for(route), deadlines(timeout), proxy=proxy)
     return found
+
+
+async def failed(exchange: AsyncExchange) -> None:
+    """It ends with an error."""
+    events = await exchange.next_events()
+    while not isinstance(events[-1], StreamFailed):
+        events = await exchange.next_events()
+    assert isinstance(events[-1].error, DeltawireError)
 
 
 async def run_out(exchange: AsyncExchange) -> list[Event]:
@@ -131,6 +141,55 @@ def test_abandoned_in_another_thread(run: Run, route: Route, transports: Transpo
         await blocking(exchange.abandon)
         assert await blocking(route.server.wait_outcome, 0, 1) == "client-closed"
         await transport.aclose()
+
+    run(main)
+
+
+def test_closed_in_the_midst_of_a_reply(run: Run, route: Route, transports: Transports) -> None:
+    """Whoever goes on asking is told."""
+
+    async def main() -> None:
+        transport = transports.asynchronous(verify=route.trusting)
+        route.server.plan(STALLED)
+        exchange = exchange_on(transport, route, LONG)
+        assert await exchange.next_events()
+        await exchange.aclose()
+        await failed(exchange)
+        await transport.aclose()
+
+    run(main)
+
+
+# (Exchanges are one task's; those of httpcore really are, on trio.)
+@pytest.mark.parametrize("transports", ["wire"], indirect=True)
+def test_closed_by_another_task(run: Run, route: Route, transports: Transports) -> None:
+    """Whoever asks already is told, and does not wait for his deadline."""
+
+    async def main() -> None:
+        transport = transports.asynchronous(verify=route.trusting)
+        route.server.plan(STALLED)
+        exchange = exchange_on(transport, route, LONG)
+        assert await exchange.next_events()
+        with anyio.fail_after(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(failed, exchange)
+                await turns()
+                await exchange.aclose()
+        assert transport.connections() == (0, 0)
+        await transport.aclose()
+
+    run(main)
+
+
+def test_complete_when_its_transport_is_closed(run: Run, route: Route, transports: Transports) -> None:
+    async def main() -> None:
+        transport = transports.asynchronous(verify=route.trusting)
+        exchange = exchange_on(transport, route)
+        while await exchange.next_events():
+            pass
+        await transport.aclose()
+        await exchange.aclose()
+        assert transport.connections() == (0, 0)
 
     run(main)
 

@@ -112,6 +112,31 @@ def test_abandoned_inside_httpcore(route: Route, transports: Transports) -> None
     transport.close()
 
 
+def test_closed_in_the_midst_of_a_reply(route: Route, transports: Transports) -> None:
+    """Whoever goes on asking is told."""
+    transport = transports.blocking(verify=route.trusting)
+    route.server.plan(STALLED)
+    exchange = exchange_on(transport, route, LONG)
+    assert exchange.next_events()
+    exchange.close()
+    events = exchange.next_events()
+    while not isinstance(events[-1], StreamFailed):
+        events = exchange.next_events()
+    assert isinstance(events[-1].error, DeltawireError)
+    assert exchange.next_events() == []
+    transport.close()
+
+
+def test_complete_when_its_transport_is_closed(route: Route, transports: Transports) -> None:
+    transport = transports.blocking(verify=route.trusting)
+    exchange = exchange_on(transport, route)
+    while exchange.next_events():
+        pass
+    transport.close()
+    exchange.close()
+    assert transport.connections() == (0, 0)
+
+
 def _failure(transport: Any, url: str, timeout: Timeout = QUICK) -> Exception:
     exchange = transport.open(simple_request(url), Reply(), deadlines(timeout))
     (failed,) = exchange.next_events()
