@@ -260,7 +260,8 @@ class WireExchange(LineExchange):
         line, self._line = self._line, None
         if line is None:
             return
-        if self._good:
+        # (Whoever closes the transport closes it under the exchange.)
+        if self._good and not line.stream.closed:
             self._transport.pool.give_back(line, time.monotonic(), todo)
         else:
             self._transport.pool.drop(line, todo)
