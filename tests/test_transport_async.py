@@ -64,7 +64,7 @@ def test_fault(run: Run, short_route: Route, name: str, transports: Transports) 
         assert route.between is None or "pa ss:w@rd" not in words
         # The connection is given back or closed; what comes next is not disturbed.
         assert transport.connections()[0] == 0
-        assert text_of(await run_out(exchange_on(transport, route))) == "Hello"
+        assert text_of(await run_out(exchange_on(transport, route, LONG))) == "Hello"
         await transport.aclose()
 
     run(main)

@@ -24,8 +24,8 @@ def exchange_on(transport: Any, route: Route, timeout: Timeout = QUICK) -> Excha
     return found
 
 
-def run_out(transport: Any, route: Route) -> list[Event]:
-    exchange = exchange_on(transport, route)
+def run_out(transport: Any, route: Route, timeout: Timeout = QUICK) -> list[Event]:
+    exchange = exchange_on(transport, route, timeout)
     events: list[Event] = []
     while more := exchange.next_events():
         events += more
@@ -50,7 +50,7 @@ def test_fault(route: Route, name: str, transports: Transports) -> None:
         assert route.between is None or "pa ss:w@rd" not in words
         # The connection is given back or closed; what comes next is not disturbed.
         assert transport.connections()[0] == 0
-        assert text_of(run_out(transport, route)) == "Hello"
+        assert text_of(run_out(transport, route, LONG)) == "Hello"
     finally:
         transport.close()
 
