@@ -14,10 +14,10 @@ import pytest
 import trio
 import trustme
 from collecting import COLLECTORS, Collect
-from driving import DRIVERS, Driver, Route, Run, no_leaks
+from driving import DRIVERS, TRANSPORTS, Driver, Route, Run, Transports, no_leaks
 from streaming import RUNTIMES, Runtime
 
-from deltawire import OpenaiTemplate
+from deltawire import OpenaiTemplate, owners
 from deltawire.testing import ChatServer, ProxyServer, SocksServer
 
 
@@ -53,6 +53,17 @@ def _tidy() -> Iterator[None]:
     """Fail a test after which there are more sockets than before."""
     with no_leaks():
         yield
+
+
+@pytest.fixture(params=sorted(TRANSPORTS))
+def transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Transports:
+    """The transports of one kind, httpcore or wire; clients that name none have these, also in programs of their own.
+
+    What is true of sockets, servers and proxies is to be true of both: tests of that use this fixture.
+    """
+    found = TRANSPORTS[request.param]
+    monkeypatch.setattr(owners, "_USUAL", found.name)
+    return found
 
 
 @pytest.fixture(params=["asyncio", "trio"])

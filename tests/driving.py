@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
+import pytest
 import trio
 
-from deltawire import AsyncClient, Client, RetryPolicy
+from deltawire import AsyncClient, Client, RetryPolicy, owners
 from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
+from deltawire.transports import AsyncHTTPCoreTransport, AsyncWireTransport, HTTPCoreTransport, WireTransport
 
 # ``run(main, *arguments)``: the result of an async function.
 Run = Callable[..., Any]
@@ -59,6 +61,33 @@ class Route(NamedTuple):
     def options(self, **more: Any) -> dict[str, Any]:
         """The arguments of a client that takes it."""
         return {"base_url": self.server.url, "proxies": self.proxies, "verify": self.trusting, **more}
+
+
+class Transports(NamedTuple):
+    """The transports of one kind, in both forms."""
+
+    name: str
+    """As ``Client(transport=...)`` takes it."""
+    blocking: Callable[..., Any]
+    asynchronous: Callable[..., Any]
+
+
+TRANSPORTS = {
+    each.name: each
+    for each in (
+        Transports("httpcore", HTTPCoreTransport, AsyncHTTPCoreTransport),
+        Transports("wire", WireTransport, AsyncWireTransport),
+    )
+}
+
+
+def usual() -> Transports:
+    """Those of clients that name none: see the fixture ``transports``."""
+    return TRANSPORTS[owners._USUAL]
+
+
+# For what is httpcore's own: its locks, HTTP/2.
+httpcore_only = pytest.mark.parametrize("transports", ["httpcore"], indirect=True)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from deltawire import owners
 from deltawire.testing import Answer, ChatServer
 
 # Whoever says -X dev is told of slow callbacks by asyncio's debug mode, on this machine also of good ones.
@@ -36,9 +37,11 @@ def _environment(given: dict[str, str]) -> dict[str, str]:
 
 
 def launch(source: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The program, when it has ended."""
+    """The program, when it has ended. Its clients' usual transport is that of this process's (see ``transports`` of
+    ``conftest.py``)."""
+    usual = "" if owners._USUAL == "httpcore" else f"from deltawire import owners\nowners._USUAL = {owners._USUAL!r}\n"
     return subprocess.run(
-        _command(source, arguments),
+        _command(usual + textwrap.dedent(source), arguments),
         check=False,
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from programs import run_program
 from deltawire import AsyncClient, AsyncStream, AuthenticationError, MissingAuthError, ReadError, UsageError
 from deltawire.testing import Answer, ChatServer, ProxyServer
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 PROGRAM = """
 import sys

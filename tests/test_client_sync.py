@@ -7,13 +7,13 @@ import threading
 from typing import Any
 
 import pytest
-from driving import HI, MODEL
+from driving import HI, MODEL, usual
 from programs import run_program
 
 from deltawire import Client, ConfigurationError, Message, Stream, UsageError, __version__
 from deltawire.testing import Answer, ChatServer, ProxyServer
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 
 def text_of(stream: Any) -> str:
@@ -150,9 +150,7 @@ def test_with_options_shares_connections(server: ChatServer) -> None:
 
 
 def test_a_transport_of_ones_own_is_not_closed(server: ChatServer) -> None:
-    from deltawire.transports import HTTPCoreTransport
-
-    transport = HTTPCoreTransport()
+    transport = usual().blocking()
     client = Client(base_url=server.url, transport=transport)
     client.chat.completions.create(HI, MODEL)
     del client

@@ -26,7 +26,7 @@ from ways import BY_NAME, laid
 from deltawire import AsyncClient, Client, Timeout, TimeoutError
 from deltawire.testing import Answer, ChatServer, Fault
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 LIMIT = 0.15
 IN_TIME = 0.1

@@ -24,14 +24,26 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 import trustme
-from driving import HI, MODEL, STALLED, Peer, Route, Run, blocking, cancelled_when, full_listener, settled
+from driving import (
+    HI,
+    MODEL,
+    STALLED,
+    Peer,
+    Route,
+    Run,
+    Transports,
+    blocking,
+    cancelled_when,
+    full_listener,
+    settled,
+)
 from programs import run_program
 
 from deltawire import AsyncClient, Client, DeltawireError, UsageError
 from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
 from deltawire.transports import HTTPCoreTransport
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 # "At once", for a server that is told.
 SOON = 1.0
@@ -610,12 +622,15 @@ def test_a_stream_dropped_with_the_main_function(run: Run, route: Route) -> None
     gc.collect()
 
 
-def test_nothing_keeps_loops_and_pools(run: Run, server: ChatServer) -> None:
+def test_nothing_keeps_loops_and_pools(run: Run, server: ChatServer, transports: Transports) -> None:
     from deltawire.transports.httpcore_async import _Pools
+    from deltawire.transports.wire.asynchronous import _Lines
+
+    kind = {"httpcore": _Pools, "wire": _Lines}[transports.name]
 
     def pools() -> int:
         gc.collect()
-        return sum(isinstance(each, _Pools) for each in gc.get_objects())
+        return sum(isinstance(each, kind) for each in gc.get_objects())
 
     async def ask(client: AsyncClient) -> None:
         await client.chat.completions.create(HI, MODEL)
@@ -710,23 +725,32 @@ def test_a_server_that_closes_idle_connections(server: ChatServer) -> None:
     assert server.connections == 2
 
 
-# --- Finalisers in the midst of httpcore --------------------------------------------------------------
+# --- Finalisers in the midst of a transport -----------------------------------------------------------
 
 
-def test_a_stream_dropped_inside_httpcore_closes_on_leave(server: ChatServer) -> None:
-    """The collector may run anywhere, also where httpcore holds a lock that is not reentrant."""
+@contextlib.contextmanager
+def inside(transport: Any) -> Iterator[None]:
+    """Where the collector may run: httpcore's code, or the pool of the wire, each with a lock that is not reentrant."""
+    if isinstance(transport, HTTPCoreTransport):
+        transport.enter()
+        yield
+        transport.leave()
+    else:
+        with transport._lock:
+            yield
+        transport.change(lambda todo: None)
+
+
+def test_a_stream_dropped_inside_a_transport_closes_on_leave(server: ChatServer) -> None:
     server.plan(STALLED)
     with Client(base_url=server.url) as client:
-        transport = client.transport
-        assert isinstance(transport, HTTPCoreTransport)
         stream = start(client)
         next(stream)
-        transport.enter()
-        del stream
-        gc.collect()
-        assert server.open_connections == 1
-        assert busy(client) == 1
-        transport.leave()
+        with inside(client.transport):
+            del stream
+            gc.collect()
+            assert server.open_connections == 1
+            assert busy(client) == 1
         assert_ended(server)
         assert busy(client) == 0
 

@@ -22,7 +22,7 @@ from deltawire import (
 from deltawire.testing import Answer, ChatServer
 from deltawire.transports import HTTPCoreTransport
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 both_kinds = pytest.mark.parametrize("stream", [True, False])
 

@@ -14,7 +14,13 @@ from driving import HI, MODEL, Driver, Run, unix_socket
 from deltawire import AsyncClient, Client, ConfigurationError, OpenaiTemplate, UsageError
 from deltawire.owners import async_owner, sync_owner
 from deltawire.testing import ChatServer, ProxyServer
-from deltawire.transports import AsyncHTTPCoreTransport, HTTPCoreTransport, ImpersonateTransport
+from deltawire.transports import (
+    AsyncHTTPCoreTransport,
+    AsyncWireTransport,
+    HTTPCoreTransport,
+    ImpersonateTransport,
+    WireTransport,
+)
 
 pytestmark = pytest.mark.usefixtures("_tidy")
 
@@ -95,7 +101,7 @@ def test_threads_share(make: Any) -> None:
 
 
 @clients
-@pytest.mark.parametrize("name", ["carrier pigeon", "wire", ""])
+@pytest.mark.parametrize("name", ["carrier pigeon", "wires", ""])
 def test_unknown_transports(client: Any, name: str) -> None:
     with pytest.raises(ConfigurationError, match="unknown transport"):
         client(transport=name)
@@ -129,10 +135,25 @@ def test_an_object_that_can_and_one_that_cannot_impersonate(make: Any) -> None:
         make(Given()).transport_for("P", None, "chrome")
 
 
+@both
+def test_the_wire_speaks_no_http2(make: Any) -> None:
+    with pytest.raises(ConfigurationError, match="leave out http2"):
+        make("wire", http2=True).transport_for("P", None, "")
+
+
+@both
+def test_a_transport_by_its_name(make: Any) -> None:
+    for name, kinds in {
+        "httpcore": (HTTPCoreTransport, AsyncHTTPCoreTransport), "wire": (WireTransport, AsyncWireTransport),
+    }.items():  # fmt: skip
+        assert type(make(name).transport_for("P", None, "")) in kinds
+
+
 @clients
-def test_httpcore_does_not_impersonate(client: Any) -> None:
+@pytest.mark.parametrize("name", ["httpcore", "wire"])
+def test_these_do_not_impersonate(client: Any, name: str) -> None:
     with pytest.raises(ConfigurationError, match="deltawire\\[impersonate\\]"):
-        client(transport="httpcore", impersonate="chrome")
+        client(transport=name, impersonate="chrome")
     with pytest.raises(ConfigurationError, match="deltawire\\[impersonate\\]"):
         client(transport=Given(), impersonate="chrome")
 

@@ -15,6 +15,7 @@ import pytest
 import deltawire
 import deltawire.transports
 from deltawire.protocol import DeltawireError, errors
+from deltawire.testing import ChatServer
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("client", "protocol", "transports", "pyproject.toml", "README.md", "LICENSE")
@@ -152,6 +153,45 @@ async def main():
 asyncio.run(main())
 """
     assert python("-W", "error", "-c", program, cwd=tmp_path) == "refused\n"
+
+
+ON_THE_WIRE = """
+import sys
+from deltawire import AsyncClient, Client
+
+OPTIONS = {"transport": "wire", "base_url": sys.argv[1], "max_retries": 0}
+
+def sync():
+    with Client(**OPTIONS) as client:
+        return "".join(each.choices[0].delta.content or "" for each in ask(client))
+
+async def main():
+    async with AsyncClient(**OPTIONS) as client:
+        return "".join([each.choices[0].delta.content or "" async for each in ask(client)])
+
+def ask(client):
+    return client.chat.completions.create("Hi", "m", stream=True)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("run", "needed"),
+    [
+        pytest.param("sync()", set(), id="sync"),
+        pytest.param("__import__('asyncio').run(main())", {"anyio", "asyncio"}, id="asyncio"),
+        pytest.param("__import__('trio').run(main)", {"anyio", "asyncio", "trio"}, id="trio"),
+    ],
+)
+def test_the_wire_needs_no_http_client(tmp_path: Path, run: str, needed: set[str]) -> None:
+    """From the import to the last token: no httpcore; for programs that block no event loop either. (anyio brings
+    asyncio along.)"""
+    heavy = {"httpcore", "anyio", "trio", "asyncio"}
+    program = f"{ON_THE_WIRE}print({run}, *({heavy!r}.intersection(sys.modules)))"
+    with ChatServer(tokens=["Hel", "lo"]) as server:
+        text, *loaded = python("-W", "error", "-c", program, server.url, cwd=tmp_path).split()
+    assert text == "Hello"
+    assert set(loaded) == needed
 
 
 # --- Names --------------------------------------------------------------------------------------------

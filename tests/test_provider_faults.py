@@ -50,7 +50,7 @@ from deltawire import (
 )
 from deltawire.testing import Answer, ChatServer, ProxyServer, RecordedRequest
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 WRONG = "the-wrong-password"
 # Longer than any test takes, where nothing stalls.

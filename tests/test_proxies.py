@@ -14,7 +14,7 @@ from deltawire import ConfigurationError, ProxyError, ReadError, Timeout, Timeou
 from deltawire.protocol import Proxy
 from deltawire.testing import Answer, ChatServer, ProxyServer
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 PASSWORDS = ("pa ss:w@rd", "pa%20ss", "bWU6cGEgc3M6d0ByZA")  # plain, in a URL, in Basic
 

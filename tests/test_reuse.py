@@ -10,15 +10,14 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from driving import HI, MODEL, Driver, shown
+from driving import HI, MODEL, Driver, shown, usual
 from faults import HEAD, chunk, event
 
 from deltawire import AsyncClient, Client, MalformedEventError, ReadError, Timeout, TruncatedStreamError
 from deltawire.testing import Answer, ChatServer, ProxyServer
-from deltawire.transports import HTTPCoreTransport
 from deltawire.transports._options import Options
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 GOOD = event("Hel") + event("lo") + b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -392,7 +391,7 @@ def test_they_are_kept_for_a_minute() -> None:
 
 
 def test_expiry(server: ChatServer) -> None:
-    transport = HTTPCoreTransport(keepalive_expiry=0.05)
+    transport = usual().blocking(keepalive_expiry=0.05)
     with Client(base_url=server.url, transport=transport) as client:
         client.chat.completions.create(HI, MODEL)
         client.chat.completions.create(HI, MODEL)

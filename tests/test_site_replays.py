@@ -37,7 +37,7 @@ NAMES = site_recordings()
 WANTED: dict[str, dict[str, Any]] = json.loads(SITE_EXPECTED.read_text(encoding="utf-8"))
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 each_recording = pytest.mark.parametrize("name", NAMES)
 

@@ -12,7 +12,7 @@ from faults import HEAD, event
 from deltawire import AsyncClient, Client, ConfigurationError, RetryPolicy, Timeout, TimeoutError
 from deltawire.testing import Answer, ChatServer
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 PING = b": ping\n\n"
 
@@ -110,6 +110,8 @@ def test_a_slow_task_is_no_timeout(run: Run, server: ChatServer) -> None:
 
 
 def test_total_is_for_callers_too(server: ChatServer) -> None:
+    """What has not been read by then, in whatever pieces it is read, is late."""
+    server.plan(Answer(tokens=["Hel", "lo"], pace=0.03))
     with Client(base_url=server.url, timeout=Timeout(total=0.1)) as client:
         stream = client.chat.completions.create(HI, MODEL, stream=True)
         time.sleep(0.13)

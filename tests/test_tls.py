@@ -13,7 +13,7 @@ from deltawire import ConfigurationError, ConnectError
 from deltawire.testing import ChatServer, ProxyServer
 from deltawire.transports._tls import tls_context
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 
 @pytest.fixture

@@ -1,27 +1,40 @@
-"""`AsyncHTTPCoreTransport`: exchanges on real sockets, and every way in which they fail, on asyncio and trio."""
+"""The async transports, `AsyncHTTPCoreTransport` and `AsyncWireTransport`: exchanges on real sockets, and every way in
+which they fail, on asyncio and trio."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import anyio
 import pytest
-from driving import STALLED, Route, Run, blocking, free_port, full_listener, settled, shown
+from driving import STALLED, Route, Run, Transports, blocking, free_port, full_listener, settled, shown
 from faults import FAULTS, LONG, QUICK, check, deadlines, each_fault, reply_for, request_for, simple_request
+from streaming import turns
 
-from deltawire import ConnectError, DeltawireError, Timeout, TimeoutError, UsageError
+from deltawire import ConfigurationError, ConnectError, DeltawireError, Timeout, TimeoutError, UsageError
 from deltawire.protocol import ChatCompletionChunk, Event, HTTPRequest, Proxy, Reply, StreamEnded, StreamFailed
 from deltawire.testing import ChatServer, ProxyServer
-from deltawire.transports import AsyncExchange, AsyncHTTPCoreTransport
+from deltawire.transports import AsyncExchange, httpcore_async
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
-Main = Callable[[AsyncHTTPCoreTransport], Awaitable[None]]
+Main = Callable[[Any], Awaitable[None]]
 
 
-def exchange_on(transport: AsyncHTTPCoreTransport, route: Route, timeout: Timeout = QUICK) -> AsyncExchange:
+def exchange_on(transport: Any, route: Route, timeout: Timeout = QUICK) -> AsyncExchange:
     proxy = None if route.proxies is None else Proxy.parse(route.proxies)
-    return transport.open(request_for(route), reply_for(route), deadlines(timeout), proxy=proxy)
+    found: AsyncExchange = transport.open(request_for(route), reply_for(route), deadlines(timeout), proxy=proxy)
+    return found
+
+
+async def failed(exchange: AsyncExchange) -> None:
+    """It ends with an error."""
+    events = await exchange.next_events()
+    while not isinstance(events[-1], StreamFailed):
+        events = await exchange.next_events()
+    assert isinstance(events[-1].error, DeltawireError)
 
 
 async def run_out(exchange: AsyncExchange) -> list[Event]:
@@ -39,11 +52,11 @@ def text_of(events: list[Event]) -> str:
 
 
 @each_fault
-def test_fault(run: Run, short_route: Route, name: str) -> None:
+def test_fault(run: Run, short_route: Route, name: str, transports: Transports) -> None:
     route = short_route
 
     async def main() -> None:
-        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        transport = transports.asynchronous(verify=route.trusting)
         route.server.plan(FAULTS[name].answer)
         error = check(name, route, await run_out(exchange_on(transport, route)))
         words = shown(error)
@@ -51,15 +64,15 @@ def test_fault(run: Run, short_route: Route, name: str) -> None:
         assert route.between is None or "pa ss:w@rd" not in words
         # The connection is given back or closed; what comes next is not disturbed.
         assert transport.connections()[0] == 0
-        assert text_of(await run_out(exchange_on(transport, route))) == "Hello"
+        assert text_of(await run_out(exchange_on(transport, route, LONG))) == "Hello"
         await transport.aclose()
 
     run(main)
 
 
-def test_a_good_reply(run: Run, route: Route) -> None:
+def test_a_good_reply(run: Run, route: Route, transports: Transports) -> None:
     async def main() -> None:
-        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        transport = transports.asynchronous(verify=route.trusting)
         events = await run_out(exchange_on(transport, route))
         assert isinstance(events[-1], StreamEnded)
         assert text_of(events) == "Hello"
@@ -73,9 +86,9 @@ def test_a_good_reply(run: Run, route: Route) -> None:
     run(main)
 
 
-def test_nothing_is_sent_before_the_first_step(run: Run, route: Route) -> None:
+def test_nothing_is_sent_before_the_first_step(run: Run, route: Route, transports: Transports) -> None:
     async def main() -> None:
-        transport = AsyncHTTPCoreTransport()
+        transport = transports.asynchronous()
         exchange = exchange_on(transport, route)
         exchange.abandon()
         await exchange.aclose()
@@ -86,9 +99,9 @@ def test_nothing_is_sent_before_the_first_step(run: Run, route: Route) -> None:
     run(main)
 
 
-def test_abandoned(run: Run, route: Route) -> None:
+def test_abandoned(run: Run, route: Route, transports: Transports) -> None:
     async def main() -> None:
-        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        transport = transports.asynchronous(verify=route.trusting)
         route.server.plan(STALLED)
         exchange = exchange_on(transport, route, LONG)
         assert await exchange.next_events()
@@ -102,8 +115,8 @@ def test_abandoned(run: Run, route: Route) -> None:
     run(main)
 
 
-def test_abandoned_when_the_loop_is_over(run: Run, route: Route) -> None:
-    transport = AsyncHTTPCoreTransport(verify=route.trusting)
+def test_abandoned_when_the_loop_is_over(run: Run, route: Route, transports: Transports) -> None:
+    transport = transports.asynchronous(verify=route.trusting)
 
     async def main() -> AsyncExchange:
         exchange = exchange_on(transport, route, LONG)
@@ -117,11 +130,11 @@ def test_abandoned_when_the_loop_is_over(run: Run, route: Route) -> None:
     transport.abandon()
 
 
-def test_abandoned_in_another_thread(run: Run, route: Route) -> None:
+def test_abandoned_in_another_thread(run: Run, route: Route, transports: Transports) -> None:
     """Where the collector runs, finalisers run."""
 
     async def main() -> None:
-        transport = AsyncHTTPCoreTransport(verify=route.trusting)
+        transport = transports.asynchronous(verify=route.trusting)
         route.server.plan(STALLED)
         exchange = exchange_on(transport, route, LONG)
         assert await exchange.next_events()
@@ -132,7 +145,56 @@ def test_abandoned_in_another_thread(run: Run, route: Route) -> None:
     run(main)
 
 
-async def _failure(transport: AsyncHTTPCoreTransport, url: str, timeout: Timeout = QUICK) -> Exception:
+def test_closed_in_the_midst_of_a_reply(run: Run, route: Route, transports: Transports) -> None:
+    """Whoever goes on asking is told."""
+
+    async def main() -> None:
+        transport = transports.asynchronous(verify=route.trusting)
+        route.server.plan(STALLED)
+        exchange = exchange_on(transport, route, LONG)
+        assert await exchange.next_events()
+        await exchange.aclose()
+        await failed(exchange)
+        await transport.aclose()
+
+    run(main)
+
+
+# (Exchanges are one task's; those of httpcore really are, on trio.)
+@pytest.mark.parametrize("transports", ["wire"], indirect=True)
+def test_closed_by_another_task(run: Run, route: Route, transports: Transports) -> None:
+    """Whoever asks already is told, and does not wait for his deadline."""
+
+    async def main() -> None:
+        transport = transports.asynchronous(verify=route.trusting)
+        route.server.plan(STALLED)
+        exchange = exchange_on(transport, route, LONG)
+        assert await exchange.next_events()
+        with anyio.fail_after(2):
+            async with anyio.create_task_group() as group:
+                group.start_soon(failed, exchange)
+                await turns()
+                await exchange.aclose()
+        assert transport.connections() == (0, 0)
+        await transport.aclose()
+
+    run(main)
+
+
+def test_complete_when_its_transport_is_closed(run: Run, route: Route, transports: Transports) -> None:
+    async def main() -> None:
+        transport = transports.asynchronous(verify=route.trusting)
+        exchange = exchange_on(transport, route)
+        while await exchange.next_events():
+            pass
+        await transport.aclose()
+        await exchange.aclose()
+        assert transport.connections() == (0, 0)
+
+    run(main)
+
+
+async def _failure(transport: Any, url: str, timeout: Timeout = QUICK) -> Exception:
     exchange = transport.open(simple_request(url), Reply(), deadlines(timeout))
     (failed,) = await exchange.next_events()
     await exchange.aclose()
@@ -142,9 +204,9 @@ async def _failure(transport: AsyncHTTPCoreTransport, url: str, timeout: Timeout
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_nobody_listens(run: Run, host: str) -> None:
+def test_nobody_listens(run: Run, host: str, transports: Transports) -> None:
     async def main() -> None:
-        error = await _failure(AsyncHTTPCoreTransport(), f"http://{host}:{free_port()}/v1", LONG)
+        error = await _failure(transports.asynchronous(), f"http://{host}:{free_port()}/v1", LONG)
         assert isinstance(error, ConnectError)
         assert error.transient
         assert "is the server running" in str(error)
@@ -152,19 +214,19 @@ def test_nobody_listens(run: Run, host: str) -> None:
     run(main)
 
 
-def test_an_unknown_name(run: Run) -> None:
+def test_an_unknown_name(run: Run, transports: Transports) -> None:
     async def main() -> None:
-        error = await _failure(AsyncHTTPCoreTransport(), "http://nowhere.invalid/v1", LONG)
+        error = await _failure(transports.asynchronous(), "http://nowhere.invalid/v1", LONG)
         assert isinstance(error, ConnectError)
         assert "nowhere.invalid" in str(error)
 
     run(main)
 
 
-def test_connecting_takes_too_long(run: Run) -> None:
+def test_connecting_takes_too_long(run: Run, transports: Transports) -> None:
     async def main(port: int) -> None:
         begin = time.monotonic()
-        error = await _failure(AsyncHTTPCoreTransport(), f"http://127.0.0.1:{port}/v1", Timeout(connect=0.2))
+        error = await _failure(transports.asynchronous(), f"http://127.0.0.1:{port}/v1", Timeout(connect=0.2))
         assert time.monotonic() - begin < 2
         assert isinstance(error, TimeoutError)
         assert (error.deadline, error.seconds) == ("connect", 0.2)
@@ -173,20 +235,29 @@ def test_connecting_takes_too_long(run: Run) -> None:
         run(main, port)
 
 
-def test_a_request_that_is_no_http(run: Run, server: ChatServer) -> None:
+def test_a_request_that_is_no_http(run: Run, server: ChatServer, transports: Transports) -> None:
     async def main() -> None:
         request = HTTPRequest("POST", f"{server.url}/chat/completions", ((b"x", b"a\nb"),))
-        exchange = AsyncHTTPCoreTransport().open(request, Reply(), deadlines())
-        (failed,) = await exchange.next_events()
-        assert isinstance(failed, StreamFailed)
-        assert isinstance(failed.error, DeltawireError)
+        transport = transports.asynchronous()
+        exchange = transport.open(request, Reply(), deadlines())
+        if transports.name == "httpcore":
+            (failed,) = await exchange.next_events()
+            assert isinstance(failed, StreamFailed)
+            assert isinstance(failed.error, DeltawireError)
+        else:
+            # The wire sees whose fault that is.
+            with pytest.raises(ConfigurationError):
+                await exchange.next_events()
         await exchange.aclose()
+        assert transport.connections() == (0, 0)
 
     run(main)
     assert server.requests == []
 
 
-def test_an_exception_of_the_caller_closes(run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_of_the_caller_closes(
+    run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch, transports: Transports
+) -> None:
     class Interruption(BaseException):
         pass
 
@@ -194,7 +265,7 @@ def test_an_exception_of_the_caller_closes(run: Run, server: ChatServer, monkeyp
         raise Interruption
 
     async def main() -> None:
-        transport = AsyncHTTPCoreTransport()
+        transport = transports.asynchronous()
         exchange = transport.open(simple_request(server.url), Reply(), deadlines(LONG))
         with pytest.raises(Interruption):
             await exchange.next_events()
@@ -206,14 +277,15 @@ def test_an_exception_of_the_caller_closes(run: Run, server: ChatServer, monkeyp
     run(main)
 
 
-def test_pools_of_many_proxies_are_closed(run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pools_of_many_proxies_are_closed(
+    run: Run, server: ChatServer, monkeypatch: pytest.MonkeyPatch, transports: Transports
+) -> None:
     """Who rotates through proxies keeps no connection to each."""
-    from deltawire.transports import httpcore_async
-
+    # httpcore has a pool for each; the wire one for all, with so many idle connections.
     monkeypatch.setattr(httpcore_async, "MAX_POOLS", 2)
 
     async def main(proxy: ProxyServer) -> None:
-        transport = AsyncHTTPCoreTransport()
+        transport = transports.asynchronous(max_keepalive_connections=2)
         for user in range(5):
             target = Proxy("http", "127.0.0.1", proxy.port, f"user{user}", "x")
             exchange = transport.open(simple_request(server.url), Reply(), deadlines(LONG), proxy=target)

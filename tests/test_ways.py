@@ -18,7 +18,7 @@ from deltawire.protocol import Proxy
 from deltawire.testing import ChatServer, ProxyServer, SocksServer
 from deltawire.testing.records import find_header
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 PROXIED = [way for way in WAYS if way.through]
 TUNNELS = [way for way in WAYS if way.tunnels]

@@ -28,7 +28,7 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from driving import HI, MODEL, SOON, SOON_ONCE, Driver, Route, free_port
+from driving import HI, MODEL, SOON, SOON_ONCE, Driver, Route, free_port, usual
 from ways import BY_NAME, PASSWORD, USER, Way, assert_no_secret, laid
 
 from deltawire import (
@@ -44,9 +44,8 @@ from deltawire import (
     TruncatedStreamError,
 )
 from deltawire.testing import ChatServer, Fault
-from deltawire.transports import AsyncHTTPCoreTransport, HTTPCoreTransport
 
-pytestmark = pytest.mark.usefixtures("_tidy")
+pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 KEY = "sk-secret-key"
 ENDINGS = ("close", "reset", "stall", "garbage")
@@ -228,7 +227,7 @@ def _sync_call(client: Client) -> tuple[str, BaseException | None]:
 
 
 def _sync_cells(route: Route, timeout: Timeout, positions: list[int], at_once: int) -> list[Cell]:
-    transport = HTTPCoreTransport(verify=route.trusting, max_keepalive_connections=0)
+    transport = usual().blocking(verify=route.trusting, max_keepalive_connections=0)
     with Client(**_options(route, timeout, transport)) as client:
 
         def cell(position: int) -> Cell:
@@ -248,7 +247,7 @@ def _sync_cells(route: Route, timeout: Timeout, positions: list[int], at_once: i
 async def _async_cells(route: Route, timeout: Timeout, positions: list[int], at_once: int) -> list[Cell]:
     found: list[Cell] = []
     left = deque(positions)
-    transport = AsyncHTTPCoreTransport(verify=route.trusting, max_keepalive_connections=0)
+    transport = usual().asynchronous(verify=route.trusting, max_keepalive_connections=0)
     async with AsyncClient(**_options(route, timeout, transport)) as client:
 
         async def worker() -> None:

@@ -80,13 +80,12 @@ class Lines:
         """The exchange is over; its connection can be kept, or not."""
         with self._lock:
             self._busy.discard(exchange)
-            stale = []
             if keep and not self._closed:
                 line.idle_since = time.monotonic()
                 self._idle.append((key, line))
                 stale = self._stale()
             else:
-                stale.append(line)
+                stale = [line]
         for each in stale:
             each.close()
 

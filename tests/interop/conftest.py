@@ -1,4 +1,7 @@
-"""The real programs, as fixtures. ``python scripts/interop.py`` installs them and runs these tests."""
+"""The real programs, as fixtures. ``python scripts/interop.py`` installs them and runs these tests.
+
+Those of ``tests/conftest.py`` are there, too: all but the tests of HTTP/2 are run on both transports (``transports``).
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from interop_servers import Authority, full_listener
 from deltawire import Timeout, TimeoutError
 from deltawire.testing import Answer, ChatServer
 
+pytestmark = pytest.mark.usefixtures("transports")
+
 # Seconds that a deadline may come late, on a machine that has other things to do.
 LATE = 0.25
 

@@ -11,6 +11,8 @@ from programs import EXAMPLES, KEY, Example, environment_of, launch, run_program
 
 from deltawire.testing import ChatServer
 
+pytestmark = pytest.mark.usefixtures("transports")
+
 every = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name.removesuffix(".py"))
 
 

@@ -13,7 +13,7 @@ from interop_servers import KEY, StartServer, parts, variable
 
 from deltawire import APIStatusError, BadRequestError, InternalServerError, NotFoundError, RateLimitError
 
-pytestmark = pytest.mark.interop("litellm")
+pytestmark = [pytest.mark.interop("litellm"), pytest.mark.usefixtures("transports")]
 
 # A server that is slow enough without all of them.
 ROUTES = ("squid", "tinyproxy", "dante")

@@ -20,7 +20,7 @@ from deltawire import (
     TruncatedStreamError,
 )
 
-pytestmark = pytest.mark.interop("llama")
+pytestmark = [pytest.mark.interop("llama"), pytest.mark.usefixtures("transports")]
 
 # A server that is slow enough without all of them.
 ROUTES = ("squid", "tinyproxy", "microsocks")

@@ -22,6 +22,8 @@ from deltawire import (
 )
 from deltawire.testing import Answer, ChatServer
 
+pytestmark = pytest.mark.usefixtures("transports")
+
 WORDS = ["One", " two", " three", "."]
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 

@@ -14,6 +14,8 @@ from interop_servers import HAS_IPV6, Authority, closed_port
 from deltawire import ConnectError, ProxyError, ReadError
 from deltawire.testing import Answer, ChatServer
 
+pytestmark = pytest.mark.usefixtures("transports")
+
 WORDS = ["One", " two", " three", "."]
 NAMED = [pytest.param(name, marks=pytest.mark.interop(name)) for name in SOCKS_PROXIES]
 ONLY_DANTE = pytest.mark.interop("dante")

@@ -14,7 +14,7 @@ from interop_servers import Authority
 from deltawire import ProxyError, ReadError
 from deltawire.testing import ChatServer
 
-pytestmark = pytest.mark.interop("squid")
+pytestmark = [pytest.mark.interop("squid"), pytest.mark.usefixtures("transports")]
 
 WORDS = ["One", " two", " three", "."]
 
@@ -40,7 +40,12 @@ def trusting(authority: Authority, kind: str) -> Any:
     return ssl.create_default_context(cafile=authority.ca) if kind == "context" else False
 
 
-@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+@pytest.mark.parametrize(
+    ("transports", "http2"),
+    [("httpcore", False), ("httpcore", True), ("wire", False)],
+    ids=["http1", "http2", "wire"],
+    indirect=["transports"],
+)
 @pytest.mark.parametrize("kind", ["file", "context", "no"])
 def test_whom_to_trust(
     flavour: str, tls: ProxyProgram, server: ChatServer, authority: Authority, kind: str, http2: bool

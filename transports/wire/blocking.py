@@ -12,7 +12,7 @@ from deltawire.protocol import UsageError
 
 from .._errors import LINK_ERRORS
 from .._options import DRAIN_BYTES, DRAIN_SECONDS, time_left
-from ..streams.layers import acknowledge_quickly, after
+from ..streams.layers import acknowledge_quickly, after, closed_here
 from ..streams.opening import open_stream, secure, securing
 from .exchanges import LineExchange, wire_options
 from .pool import Line, Pool, Todo
@@ -147,8 +147,11 @@ class WireExchange(LineExchange):
                 events = self._open()
                 machine = self._machine
             assert machine is not None
-            assert self._line is not None
-            stream = self._line.stream
+            line = self._line
+            if line is None:
+                # The exchange was left in the midst of the reply.
+                raise closed_here()
+            stream = line.stream
             if not events:
                 stream.deadline = self._until()
             while not events and not reply.done:
@@ -189,11 +192,13 @@ class WireExchange(LineExchange):
     def _connect(self) -> Line:
         transport, way = self._transport, self._way
         try:
+            # What is wrong with it is said before anything is opened.
+            context = self._context() if self._is_tls else None
             until = after(self._deadlines.remaining(time.monotonic()))
             stream = open_stream(way, self._host, self._port, until)
-            if self._is_tls:
+            if context is not None:
                 with securing(way, self._host):
-                    secure(stream, self._context(), self._host)
+                    secure(stream, context, self._host)
         except BaseException:
             transport.change(lambda todo: transport.pool.not_opened(todo))
             raise
@@ -255,7 +260,8 @@ class WireExchange(LineExchange):
         line, self._line = self._line, None
         if line is None:
             return
-        if self._good:
+        # (Whoever closes the transport closes it under the exchange.)
+        if self._good and not line.stream.closed:
             self._transport.pool.give_back(line, time.monotonic(), todo)
         else:
             self._transport.pool.drop(line, todo)

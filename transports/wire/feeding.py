@@ -133,14 +133,19 @@ class Pushed(Wait):
         # Whether somebody waits for anything that comes, not only for events.
         self._eager = True
         self._over = False
-        self._error: OSError | None = None
+        # What the owner is to hear in place of events.
+        self._error: BaseException | None = None
         stream.push_to(self)
 
     # What the stream calls
 
     def received(self, data: bytes) -> None:
         """See `Sink`."""
-        events = self._machine.receive(data)
+        try:
+            events = self._machine.receive(data)
+        except BaseException as error:
+            self._broke(error)
+            return
         if not events:
             if self._eager:
                 self.wake()
@@ -159,6 +164,14 @@ class Pushed(Wait):
         future = self._future
         if future is not None and not future.done():
             future.set_result(None)
+
+    def _broke(self, error: BaseException) -> None:
+        """What the machine raises is for whoever drives the exchange: the loop would but log it."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error
+        self._over, self._error = True, error
+        self._stream.push_to(None)
+        self.wake()
 
     def ended(self) -> None:
         """See `Sink`."""
@@ -200,16 +213,20 @@ class Pushed(Wait):
         late: list[Event] = []
         if self._events:
             if time.monotonic() >= self._deadlines.total_at:
-                late = self._late()
-        elif self._reply.done:
+                late = self._late(Expired())
+        elif self._reply.done and self._error is None:
             return []
         else:
             until = self._deadlines.wait_until(time.monotonic())
             try:
                 while not self._events:
+                    if self._error is not None:
+                        raise self._error
                     if time.monotonic() >= until:
-                        return self._late()
+                        raise Expired
                     await self.begin(until)
+            except LINK_ERRORS as error:
+                return self._late(error)
             except BaseException:
                 if self._owner is not None:
                     self._owner.close_now()
@@ -220,9 +237,9 @@ class Pushed(Wait):
         self._unread = 0
         return events
 
-    def _late(self) -> list[Event]:
+    def _late(self, error: Exception) -> list[Event]:
         machine = self._machine
-        return machine.fail(exchange_error(Expired(), self._deadlines, machine.reply.context))
+        return machine.fail(exchange_error(error, self._deadlines, machine.reply.context))
 
     def left(self) -> list[Event]:
         """As `Pulled.left`."""
