@@ -102,8 +102,16 @@ class HTTP1Exchange:
     __slots__ = ("_connection", "_head_left", "_outgoing", "_silent", "_sound", "_state", "reply")
 
     def __init__(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> None:
-        limit = reply.limits.head
-        self._begin(h11.Connection(h11.CLIENT, max_incomplete_event_size=limit), request, reply, proxy)
+        if reply.status is not None or reply.done:
+            raise UsageError("the reply has begun already: make a Reply for each exchange")
+        self.reply = reply
+        """The machine that reads the reply."""
+        self._head_left = reply.limits.head
+        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=reply.limits.head)
+        self._outgoing = _encoded(self._connection, request, proxy)
+        self._state = _HEAD
+        self._silent = True
+        self._sound = True
 
     @classmethod
     def chat(
@@ -113,18 +121,6 @@ class HTTP1Exchange:
         or instance. ``options`` are those of its ``prepare``: ``api_key``, ``limits``, and what a `Site` needs."""
         request, reply = provider.prepare(chat, proxy=proxy, **options)
         return cls(request, reply, proxy=proxy)
-
-    def _begin(self, connection: h11.Connection, request: HTTPRequest, reply: Reply, proxy: Proxy | None) -> None:
-        if reply.status is not None or reply.done:
-            raise UsageError("the reply has begun already: make a Reply for each exchange")
-        self.reply = reply
-        """The machine that reads the reply."""
-        self._connection = connection
-        self._outgoing = _encoded(connection, request, proxy)
-        self._head_left = reply.limits.head
-        self._state = _HEAD
-        self._silent = True
-        self._sound = True
 
     @property
     def state(self) -> HTTP1State:
@@ -196,14 +192,14 @@ class HTTP1Exchange:
     def next(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> HTTP1Exchange:
         """The exchange for the next request on the same connection. This one is over then.
 
-        Raises `UsageError` where the connection is not `reusable`; and as the constructor does.
+        Raises `UsageError` where the connection is not `reusable`; and as the constructor does. When it raises, nothing
+        has changed.
         """
         if (self._state, "next") not in HTTP1_TRANSITIONS:
             raise UsageError(f"HTTP1Exchange.next() can't be called now: {self._state.value}")
+        # One of h11's connections has nothing to tell the next: not a byte is left, and the limits may be others.
+        following = HTTP1Exchange(request, reply, proxy=proxy)
         self._state = _CLOSED
-        self._connection.start_next_cycle()
-        following = HTTP1Exchange.__new__(HTTP1Exchange)
-        following._begin(self._connection, request, reply, proxy)
         return following
 
     # -- what comes ------------------------------------------------------------------------------
