@@ -231,6 +231,9 @@ class HTTP1Exchange:
                 elif type(event) is h11.EndOfMessage:
                     over = True
                     break
+                elif event is h11.PAUSED:
+                    # A request with Upgrade, or for CONNECT, and the server agrees.
+                    raise h11.RemoteProtocolError("the server goes on in another protocol")
         except h11.RemoteProtocolError as error:
             failure = broken(error, self.reply.context)
         if body:
