@@ -249,22 +249,22 @@ class HTTP1Exchange:
     def _start(self, head: h11.Response) -> list[Event]:
         self._state = _BODY
         names = [name for name, _ in head.headers]
-        # Framed in two ways: who reads it in the other way sees another message begin (RFC 9112 section 6.1).
-        self._sound = not (b"transfer-encoding" in names and b"content-length" in names)
+        # Framed in two ways: who reads it in the other way sees another message begin (RFC 9112 section 6.1). In none:
+        # the body is over with the connection.
+        self._sound = (b"transfer-encoding" in names) != (b"content-length" in names)
         return self.reply.start(head.status_code, list(head.headers))
 
     def _settle(self, events: list[Event], over: bool) -> None:
         """The verdict is given, the message is over, or both."""
         if events and self.reply.done:
             self._sound = self._sound and is_sound(events[-1])
-        if not self._sound or self._outgoing:
+        if not self._sound or self._outgoing or self._connection.our_state is not h11.DONE:
+            # (Whichever side wants it closed, h11 says it of ours.) So there is nothing to wait for.
             self._state = _CLOSED
-        elif not over:
-            self._state = _DRAINING
+        elif over:
+            self._state = _CLOSED if self._connection.trailing_data[0] else _REUSABLE
         else:
-            kept = self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE
-            left, ended = self._connection.trailing_data
-            self._state = _REUSABLE if kept and not left and not ended else _CLOSED
+            self._state = _DRAINING
 
     def _break(self, error: Exception) -> list[Event]:
         self._state = _CLOSED
