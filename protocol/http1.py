@@ -282,8 +282,8 @@ def _encoded(connection: h11.Connection, request: HTTPRequest, proxy: Proxy | No
         if request.body:
             parts.append(connection.send(h11.Data(data=request.body)))
         parts.append(connection.send(h11.EndOfMessage()))
-    except h11.LocalProtocolError:
-        # Its words may hold a field's value, which may be a key: so it is nobody's ``__context__``.
+    except (h11.LocalProtocolError, UnicodeEncodeError):
+        # It may hold a field's value, which may be a key: so it is nobody's ``__context__``.
         parts.clear()
     if not parts:
         raise ConfigurationError(
