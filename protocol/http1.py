@@ -39,6 +39,7 @@ from .verdicts import broken, is_sound, too_large
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from .errors import DeltawireError
     from .events import Event
     from .proxy import Proxy
     from .reply import Reply
@@ -86,6 +87,9 @@ HTTP1_TRANSITIONS: dict[tuple[HTTP1State, str], frozenset[HTTP1State]] = {
 
 # Looked up once: for each token, and for each of h11's events.
 _NEED_DATA, _DATA = h11.NEED_DATA, h11.Data
+
+# What h11 calls an answer that does not begin as one in HTTP does.
+_NO_HEAD = frozenset({"illegal status line", "no response line received", "illegal request line"})
 
 
 class HTTP1Exchange:
@@ -174,14 +178,15 @@ class HTTP1Exchange:
         was, self._state = self._state, _CLOSED
         if was in (_DRAINING, _REUSABLE):
             return []
-        if self._silent:
+        if was is _HEAD and not self._connection.trailing_data[0]:
+            # Not a byte of it has come.
             return self.reply.end()
         try:
             self._connection.receive_data(b"")
             # Without framing of its own, the body is over where the connection is.
             self._connection.next_event()
         except h11.RemoteProtocolError as error:
-            return self.reply.fail(broken(error, self.reply.context))
+            return self.reply.fail(self._wrong(error))
         return self.reply.end()
 
     def fail(self, error: Exception) -> list[Event]:
@@ -235,7 +240,7 @@ class HTTP1Exchange:
                     # A request with Upgrade, or for CONNECT, and the server agrees.
                     raise h11.RemoteProtocolError("the server goes on in another protocol")
         except h11.RemoteProtocolError as error:
-            failure = broken(error, self.reply.context)
+            failure = self._wrong(error)
         if body:
             events += self.reply.receive(bytes(body[0]) if len(body) == 1 else b"".join(body))
         if over:
@@ -265,6 +270,20 @@ class HTTP1Exchange:
             self._state = _CLOSED if self._connection.trailing_data[0] else _REUSABLE
         else:
             self._state = _DRAINING
+
+    def _wrong(self, error: h11.RemoteProtocolError) -> DeltawireError:
+        """What the peer has done wrong, in words that are the same however its bytes were split."""
+        context = self.reply.context
+        if error.error_status_hint == 431:
+            what = "the line before a chunk of the reply, or the fields after the last one,"
+            return too_large(what, context.where(), "head", self.reply.limits.head)
+        what, _, shown = str(error).partition(": bytearray(b")
+        if what in _NO_HEAD and shown[1:2] in ("", " ", "\\"):
+            # h11 refuses some by their first byte, if it comes alone, and speaks of requests then.
+            error = h11.RemoteProtocolError("it does not answer in HTTP")
+        elif what == "malformed chunk footer":
+            error = h11.RemoteProtocolError(what)
+        return broken(error, context)
 
     def _break(self, error: Exception) -> list[Event]:
         self._state = _CLOSED
