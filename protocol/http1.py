@@ -49,8 +49,8 @@ if TYPE_CHECKING:
         """Whoever makes the request for a chat, and the machine for its reply: `Endpoint`, `Site`, and the providers
         of the package ``deltawire``."""
 
-        def prepare(self, chat: ChatRequest, **options: Any) -> tuple[HTTPRequest, Reply]:
-            """The request, and the machine for its reply."""
+        def prepare(self, chat: ChatRequest, *_: Any, **options: Any) -> tuple[HTTPRequest, Reply]:
+            """The request, and the machine for its reply. (Whatever options it has: so both must be said here.)"""
 
 
 class HTTP1State(enum.Enum):
