@@ -139,7 +139,7 @@ GOOD: dict[str, tuple[bytes, HTTP1State]] = {
     "a length": (LENGTH, REUSABLE),
     "chunks": (CHUNKED, REUSABLE),
     "one chunk": (head(IN_CHUNKS) + chunked(WORDS), REUSABLE),
-    "a chunk a byte": (head(IN_CHUNKS) + chunked(*each_byte(WORDS)), REUSABLE),
+    "a chunk a byte": (head(IN_CHUNKS) + chunked(*each_byte(WORDS[:60]), WORDS[60:]), REUSABLE),
     "chunk extensions": (head(IN_CHUNKS) + chunked(WORDS, written=b'%x;name="va;lue";x\r\n'), REUSABLE),
     "trailers": (head(IN_CHUNKS) + chunked(WORDS, last=b"0;last\r\nX-Sum: 1\r\nExpires: never\r\n\r\n"), REUSABLE),
     "sizes in upper case": (head(IN_CHUNKS) + chunked(*pieces(WORDS, [0xAB]), written=b"%X\r\n"), REUSABLE),
@@ -394,9 +394,7 @@ def test_a_large_body() -> None:
 def test_silence() -> None:
     made = exchange()
     assert made.receive(b"") == []
-    assert made.silent
-    made.receive(b"H")
-    assert not made.silent
+    assert [made.silent, made.receive(b"H"), made.silent] == [True, [], False]
     early = exchange()
     early.receive(NONE)
     assert not early.silent
