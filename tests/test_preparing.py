@@ -93,9 +93,7 @@ def test_the_request_is_the_client_s() -> None:
         }
         with Client(local) as client:
             client.chat.completions.create("Hi", "local-model", temperature=0.5, stop="no", **more)
-        chat = ChatRequest(
-            messages="Hi", model="local-model", params={"temperature": 0.5, "stop": "no"}, **more
-        )
+        chat = ChatRequest(messages="Hi", model="local-model", params={"temperature": 0.5, "stop": "no"}, **more)
         request, reply = local.prepare(chat)
         (sent,) = server.requests
     assert request.method == sent.method
