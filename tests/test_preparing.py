@@ -136,9 +136,10 @@ async def _awaited() -> str:
 
 
 def test_a_key_that_has_to_be_awaited() -> None:
-    for provider, options in ((Mine, {"api_key": _awaited}), (Mine(api_key=_awaited), {})):
-        with pytest.raises(ConfigurationError, match="awaitable"):
-            HTTP1Exchange.chat(HI, provider, **options)
+    with pytest.raises(ConfigurationError, match="awaitable"):
+        HTTP1Exchange.chat(HI, Mine, api_key=_awaited)
+    with pytest.raises(ConfigurationError, match="awaitable"):
+        HTTP1Exchange.chat(HI, Mine(api_key=_awaited))
 
 
 @pytest.mark.parametrize("provider", [Mine, MySite], ids=["server", "site"])
