@@ -124,7 +124,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         limits: Limits | None = None,
     ) -> tuple[HTTPRequest, Reply]:
         """The request for a chat completion (`chat`), and the machine for its reply, whose errors know where they
-        happened; ``proxy``: through which."""
+        happened; ``proxy``: through which. Raises as `chat` does."""
         request = self.chat(chat, api_key=api_key, headers=headers)
         context = Context.of(request, proxy=proxy, key=api_key, key_name=self.key_names)
         return request, Reply(stream=bool(chat.stream), limits=limits, context=context)

@@ -48,6 +48,7 @@ from .verdicts import broken, is_sound, too_large
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from .errors import DeltawireError
     from .events import Event
     from .proxy import Proxy
     from .reply import Reply
@@ -58,8 +59,8 @@ if TYPE_CHECKING:
         """Whoever makes the request for a chat, and the machine for its reply: `Endpoint`, `Site`, and the providers
         of the package ``deltawire``."""
 
-        def prepare(self, chat: ChatRequest, **options: Any) -> tuple[HTTPRequest, Reply]:
-            """The request, and the machine for its reply."""
+        def prepare(self, chat: ChatRequest, *_: Any, **options: Any) -> tuple[HTTPRequest, Reply]:
+            """The request, and the machine for its reply. (Whatever options it has: so both must be said here.)"""
 
 
 class HTTP1State(enum.Enum):
@@ -101,6 +102,9 @@ _NEED_DATA, _DATA = h11.NEED_DATA, h11.Data
 _chunk_size = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n").match
 _size_begun = re.compile(rb"[1-9A-Fa-f][0-9A-Fa-f]{0,7}\r?\Z").match
 
+# What h11 calls an answer that does not begin as one in HTTP does.
+_NO_HEAD = frozenset({"illegal status line", "no response line received", "illegal request line"})
+
 
 class HTTP1Exchange:
     """A request, and the `Reply` to it, on a connection that the caller owns.
@@ -119,8 +123,23 @@ class HTTP1Exchange:
     )  # fmt: skip
 
     def __init__(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> None:
-        limit = reply.limits.head
-        self._begin(h11.Connection(h11.CLIENT, max_incomplete_event_size=limit), request, reply, proxy)
+        if reply.status is not None or reply.done:
+            raise UsageError("the reply has begun already: make a Reply for each exchange")
+        self.reply = reply
+        """The machine that reads the reply."""
+        self.url: URL = request.parts
+        """Where the connection leads, be it through a proxy."""
+        self._head_left = reply.limits.head
+        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=reply.limits.head)
+        self._outgoing = _encoded(self._connection, request, proxy)
+        self._state = _HEAD
+        self._silent = True
+        self._sound = True
+        # Whether it is known where h11 stands in a chunked body: so many bytes before the end of a chunk. These bytes,
+        # the beginning of the line before a chunk, it has not got yet.
+        self._chunked = False
+        self._owed = 0
+        self._held = b""
 
     @classmethod
     def chat(
@@ -130,25 +149,6 @@ class HTTP1Exchange:
         or instance. ``options`` are those of its ``prepare``: ``api_key``, ``limits``, and what a `Site` needs."""
         request, reply = provider.prepare(chat, proxy=proxy, **options)
         return cls(request, reply, proxy=proxy)
-
-    def _begin(self, connection: h11.Connection, request: HTTPRequest, reply: Reply, proxy: Proxy | None) -> None:
-        if reply.status is not None or reply.done:
-            raise UsageError("the reply has begun already: make a Reply for each exchange")
-        self.reply = reply
-        """The machine that reads the reply."""
-        self.url: URL = request.parts
-        """Where the connection leads, be it through a proxy."""
-        self._connection = connection
-        self._outgoing = _encoded(connection, request, proxy)
-        self._head_left = reply.limits.head
-        self._state = _HEAD
-        self._silent = True
-        self._sound = True
-        # Whether it is known where h11 stands in a chunked body: so many bytes before the end of a chunk. These bytes,
-        # the beginning of the line before a chunk, it has not got yet.
-        self._chunked = False
-        self._owed = 0
-        self._held = b""
 
     @property
     def state(self) -> HTTP1State:
@@ -210,14 +210,17 @@ class HTTP1Exchange:
         self._close()
         if was in (_DRAINING, _REUSABLE):
             return []
-        if self._silent:
+        if was is _HEAD and not self._connection.trailing_data[0]:
+            # Not a byte of it has come.
             return self.reply.end()
+        if self._held:
+            self._connection.receive_data(self._held)
         try:
             self._connection.receive_data(b"")
             # Without framing of its own, the body is over where the connection is.
             self._connection.next_event()
         except h11.RemoteProtocolError as error:
-            return self.reply.fail(broken(error, self.reply.context))
+            return self.reply.fail(self._wrong(error))
         return self.reply.end()
 
     def fail(self, error: Exception) -> list[Event]:
@@ -228,30 +231,34 @@ class HTTP1Exchange:
     def next(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> HTTP1Exchange:
         """The exchange for the next request on the same connection. This one is over then.
 
-        Raises `UsageError` where the connection is not `reusable`; and as the constructor does.
+        Raises `UsageError` where the connection is not `reusable`; and as the constructor does. When it raises, nothing
+        has changed.
         """
         if (self._state, "next") not in HTTP1_TRANSITIONS:
             raise UsageError(f"HTTP1Exchange.next() can't be called now: {self._state.value}")
+        # One of h11's connections has nothing to tell the next: not a byte is left, and the limits may be others.
+        following = HTTP1Exchange(request, reply, proxy=proxy)
         self._state = _CLOSED
-        self._connection.start_next_cycle()
-        following = HTTP1Exchange.__new__(HTTP1Exchange)
-        following._begin(self._connection, request, reply, proxy)
         return following
 
     # -- what comes ------------------------------------------------------------------------------
 
     def _receive_head(self, data: bytes) -> list[Event]:
-        """Up to the end of the head no more is taken than it may have, however the bytes are split."""
-        end = data.find(b"\r\n\r\n", 0, self._head_left) + 4
-        cut = end if end > 3 else self._head_left
-        part, rest = data[:cut], data[cut:]
-        self._head_left -= len(part)
-        self._connection.receive_data(part)
-        events = self._read()
-        if self._state is _HEAD and self._head_left == 0:
-            limits, context = self.reply.limits, self.reply.context
-            return events + self._break(too_large("the head of the reply", context.where(), "head", limits.head))
-        return events + self.receive(rest)
+        """No more is taken than a head may have. h11 gets it by itself, so that it is known where a body begins."""
+        data, position = bytes(data), 0
+        events: list[Event] = []
+        while self._state is _HEAD and position < len(data):
+            most = position + self._head_left
+            end = data.find(b"\r\n\r\n", position, most) + 4
+            part = data[position : end if end > 3 else most]
+            position += len(part)
+            self._head_left -= len(part)
+            self._connection.receive_data(part)
+            events += self._read()
+            if self._state is _HEAD and self._head_left == 0:
+                limits, context = self.reply.limits, self.reply.context
+                return events + self._break(too_large("the head of the reply", context.where(), "head", limits.head))
+        return events + self.receive(data[position:])
 
     def _receive_chunks(self, data: bytes) -> list[Event]:
         """Take off the chunks that are there as a whole; what is left is h11's, or the next read's."""
@@ -309,8 +316,11 @@ class HTTP1Exchange:
                 elif type(event) is h11.EndOfMessage:
                     over = True
                     break
+                elif event is h11.PAUSED:
+                    # A request with Upgrade, or for CONNECT, and the server agrees.
+                    raise h11.RemoteProtocolError("the server goes on in another protocol")
         except h11.RemoteProtocolError as error:
-            failure = broken(error, self.reply.context)
+            failure = self._wrong(error)
         if body:
             events += self.reply.receive(bytes(body[0]) if len(body) == 1 else b"".join(body))
         if over:
@@ -324,9 +334,10 @@ class HTTP1Exchange:
     def _start(self, head: h11.Response) -> list[Event]:
         self._state = _BODY
         names = [name for name, _ in head.headers]
-        # Framed in two ways: who reads it in the other way sees another message begin (RFC 9112 section 6.1).
         chunked = b"transfer-encoding" in names
-        self._sound = not (chunked and b"content-length" in names)
+        # Framed in two ways: who reads it in the other way sees another message begin (RFC 9112 section 6.1). In none:
+        # the body is over with the connection.
+        self._sound = chunked != (b"content-length" in names)
         # (A reply of 204 or 304 has no body, whatever it says.)
         self._chunked = chunked and head.status_code not in (204, 304) and not self._connection.trailing_data[0]
         return self.reply.start(head.status_code, list(head.headers))
@@ -335,14 +346,27 @@ class HTTP1Exchange:
         """The verdict is given, the message is over, or both."""
         if events and self.reply.done:
             self._sound = self._sound and is_sound(events[-1])
-        if not self._sound or self._outgoing:
+        if not self._sound or self._outgoing or self._connection.our_state is not h11.DONE:
+            # (Whichever side wants it closed, h11 says it of ours.) So there is nothing to wait for.
             self._close()
-        elif not over:
-            self._state = _DRAINING
+        elif over:
+            self._state = _CLOSED if self._connection.trailing_data[0] else _REUSABLE
         else:
-            kept = self._connection.our_state is h11.DONE and self._connection.their_state is h11.DONE
-            left, ended = self._connection.trailing_data
-            self._state = _REUSABLE if kept and not left and not ended else _CLOSED
+            self._state = _DRAINING
+
+    def _wrong(self, error: h11.RemoteProtocolError) -> DeltawireError:
+        """What the peer has done wrong, in words that are the same however its bytes were split."""
+        context = self.reply.context
+        if error.error_status_hint == 431:
+            what = "the line before a chunk of the reply, or the fields after the last one,"
+            return too_large(what, context.where(), "head", self.reply.limits.head)
+        what, _, shown = str(error).partition(": bytearray(b")
+        if what in _NO_HEAD and shown[1:2] in ("", " ", "\\"):
+            # h11 refuses some by their first byte, if it comes alone, and speaks of requests then.
+            error = h11.RemoteProtocolError("it does not answer in HTTP")
+        elif what == "malformed chunk footer":
+            error = h11.RemoteProtocolError(what)
+        return broken(error, context)
 
     def _break(self, error: Exception) -> list[Event]:
         self._close()
@@ -365,8 +389,8 @@ def _encoded(connection: h11.Connection, request: HTTPRequest, proxy: Proxy | No
         if request.body:
             parts.append(connection.send(h11.Data(data=request.body)))
         parts.append(connection.send(h11.EndOfMessage()))
-    except h11.LocalProtocolError:
-        # Its words may hold a field's value, which may be a key: so it is nobody's ``__context__``.
+    except (h11.LocalProtocolError, UnicodeEncodeError):
+        # It may hold a field's value, which may be a key: so it is nobody's ``__context__``.
         parts.clear()
     if not parts:
         raise ConfigurationError(

@@ -48,6 +48,7 @@ from .dialects.signals import EMPTY, BadEvent
 from .errors import (
     APIError,
     DeltawireError,
+    LimitExceededError,
     ReadError,
     StreamError,
     TimeoutError,
@@ -358,7 +359,7 @@ class Reply:
         return events
 
     def _truncated(self, error: Exception | None, what: str = "", body: bytes = b"") -> list[Event]:
-        if isinstance(error, TimeoutError):
+        if isinstance(error, (TimeoutError, LimitExceededError)):
             return self._fail(error)
         if not what:
             what = "the reply is empty" if self._received == 0 else "the reply ends before it is complete"

@@ -144,9 +144,10 @@ def join_url(base: str, path: str, query: Mapping[str, object] | None = None, na
     """
     url = parse_url(base, name)
     head, _, held = url.target.partition("?")
-    head = head.rstrip("/")
-    if not head.endswith(path):
-        head += path
+    if path:
+        head = head.rstrip("/")
+        if not head.endswith(path):
+            head += path
     pairs = [pair for pair in held.split("&") if pair]
     if query:
         given = {key: value for key, value in query.items() if value is not None}

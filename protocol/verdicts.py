@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .errors import (
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 # How much of a body that is no chat reply is kept to be shown.
 FIRST_BYTES = 2000
+
+# How h11 shows what a peer has sent: as Python writes it, at any length, and there a secret may not be recognised.
+_WRITTEN = re.compile(r"""bytearray\(b(['"])((?:[^\\]|\\.)*?)\1\)""")
 
 
 def truncated(
@@ -53,7 +57,8 @@ def unexpected(what: str, context: Context, where: str, body: bytes) -> Unexpect
 
 def broken(error: Exception, context: Context) -> ReadError:
     """The connection broke, or what came on it was no HTTP."""
-    reason = context.redact(str(error)) or type(error).__name__
+    reason = _WRITTEN.sub(lambda found: repr(context.excerpt(_bytes(found[2]), 200)), str(error))
+    reason = context.redact(reason) or type(error).__name__
     return ReadError(f"the connection broke{context.where()}: {reason}")
 
 
@@ -87,3 +92,8 @@ def is_sound(event: Event) -> bool:
     if isinstance(event, StreamFailed):
         return isinstance(event.error, APIStatusError)
     return isinstance(event, StreamEnded)
+
+
+def _bytes(written: str) -> bytes:
+    """What stands between the quotes of a ``bytes``'s repr."""
+    return written.encode("ascii", "replace").decode("unicode_escape", "replace").encode("latin-1", "replace")

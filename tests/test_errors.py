@@ -25,6 +25,7 @@ from deltawire.protocol import (
     Delta,
     DeltawireError,
     EmptyReplyError,
+    HTTPRequest,
     InternalServerError,
     LimitExceededError,
     MalformedEventError,
@@ -33,6 +34,7 @@ from deltawire.protocol import (
     PermissionDeniedError,
     ProviderNotFoundError,
     ProviderNotWorkingError,
+    Proxy,
     ProxyError,
     RateLimitError,
     ReadError,
@@ -204,6 +206,30 @@ def test_one_secret_inside_another() -> None:
     # The longer one goes first, or its rest stays.
     for secrets in (("abc", "abcdef"), ("abcdef", "abc")):
         assert "def" not in Context(secrets=secrets).redact("x abcdef y")
+
+
+def test_the_context_of_a_request() -> None:
+    fields = ((b"host", b"s"), (b"authorization", b"Bearer " + KEY.encode()), (b"x-a", b"no secret at all"))
+    request = HTTPRequest("POST", "http://s/v1?k=secret%2Bin-query&api-version=2024-01-01", fields)
+    proxy = Proxy.parse("http://me:p4ss@p:3128")
+    context = Context.of(request, provider="P", proxy=proxy, key="sk-another-key", key_name="MY_KEY")
+    assert context.where() == " (P, http://s/v1, via proxy http://p:3128)"
+    assert (context.key_given, context.key_name) == (True, "MY_KEY")
+    wanted = {KEY, "sk-another-key", "secret%2Bin-query", "secret+in-query", "p4ss", "bWU6cDRzcw=="}
+    assert set(context.secrets) == wanted
+    direct = Context.of(request)
+    assert (direct.provider, direct.proxy, direct.key_given, direct.key_name) == ("", "", True, "OPENAI_API_KEY")
+    assert set(direct.secrets) == {KEY, "secret%2Bin-query", "secret+in-query"}
+
+
+@pytest.mark.parametrize("key", [None, "", "x", "1234567"])
+def test_a_short_key_is_no_secret(key: str | None) -> None:
+    """It is a part of many words; but it is a key."""
+    context = Context.of(HTTPRequest("POST", "http://s/v1", ()), key=key)
+    assert context.secrets == ()
+    assert context.key_given is bool(key)
+    of_eight = Context.of(HTTPRequest("POST", "http://s/v1", ((b"x-own", b"12345678"),), hidden=frozenset({b"x-own"})))
+    assert (of_eight.secrets, of_eight.key_given) == (("12345678",), True)
 
 
 def test_where() -> None:

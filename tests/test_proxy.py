@@ -195,6 +195,20 @@ def test_which_speak_socks() -> None:
 # --- Fields for it ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("proxy", "http", "https"),
+    [
+        ("http://p", True, False),
+        ("https://p", True, False),
+        ("socks5://p", False, False),
+        ("socks5h://p", False, False),
+    ],
+)
+def test_which_take_a_request_themselves(proxy: str, http: bool, https: bool) -> None:
+    one = Proxy.parse(proxy)
+    assert (one.takes("http"), one.takes("https")) == (http, https)
+
+
 def test_headers() -> None:
     proxy = Proxy.parse("http://u:p@p:1", headers={"X-Tenant": "a b", "x-empty": ""})
     assert proxy.headers == ((b"x-tenant", b"a b"), (b"x-empty", b""))

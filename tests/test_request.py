@@ -18,9 +18,13 @@ from deltawire.protocol import (
     Endpoint,
     HTTPRequest,
     ImageRequest,
+    Limits,
     Message,
     MissingAuthError,
+    Proxy,
     SessionStarted,
+    State,
+    StreamFailed,
     accumulate,
 )
 from deltawire.protocol.request import PARAMETERS, field, merge_fields
@@ -475,6 +479,55 @@ def test_no_request_shows_its_key() -> None:
 
 def test_no_endpoint_shows_a_key() -> None:
     assert KEY not in repr(Endpoint.at("http://s", default_headers={"Authorization": f"Bearer {KEY}"}))
+
+
+# --- With the machine for the reply ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [None, False, True])
+def test_prepared(stream: bool | None) -> None:
+    endpoint = Endpoint.at("http://s/v1", key_names="MINE_KEY")
+    chat = ChatRequest(messages="hi", model="m", stream=stream, extra_query={"k": "secret-in-query"})
+    limits = Limits(head=100)
+    proxy = Proxy.parse("http://me:pass-word@p:3128")
+    sent, reply = endpoint.prepare(chat, api_key=KEY, proxy=proxy, limits=limits)
+    assert sent == endpoint.chat(chat, api_key=KEY)
+    assert (reply.dialect, reply.stream, reply.limits, reply.state) == ("openai", bool(stream), limits, State.IDLE)
+    context = reply.context
+    assert (context.url, context.proxy) == ("http://s/v1/chat/completions", "http://p:3128")
+    assert (context.key_given, context.key_name) == (True, "MINE_KEY")
+    assert {KEY, "secret-in-query", "pass-word"} <= set(context.secrets)
+
+
+def test_prepared_without_more() -> None:
+    sent, reply = Endpoint.at("http://s/v1").prepare(ChatRequest(messages="hi", model="m"))
+    assert sent == request("http://s/v1", None)
+    assert reply.limits == Limits()
+    assert (reply.context.proxy, reply.context.key_given, reply.context.secrets) == ("", False, ())
+    (event,) = [*reply.start(401, []), *reply.end()]
+    assert isinstance(event, StreamFailed)
+    assert isinstance(event.error, MissingAuthError)
+
+
+def test_a_slash_at_the_end_of_a_path_stays_with_a_query() -> None:
+    chat = ChatRequest(messages="hi", model="m", extra_query={"a": 1})
+    for endpoint in (
+        Endpoint.at("http://s/v1", chat_path="/chat/"),
+        Endpoint.at("http://s/v1", chat_url="http://s/v1/chat/"),
+    ):
+        assert endpoint.chat_url == "http://s/v1/chat/"
+        assert endpoint.chat(chat).url == "http://s/v1/chat/?a=1"
+    assert Endpoint.at("http://s", chat_url="http://s").chat(chat).url == "http://s/?a=1"
+
+
+def test_prepared_with_fields_of_ones_own() -> None:
+    endpoint = Endpoint.at(DEFAULT_BASE_URL)
+    chat = ChatRequest(messages="hi", model="m")
+    sent, reply = endpoint.prepare(chat, headers={"Authorization": "Bearer sk-of-my-own"})
+    assert sent == endpoint.chat(chat, headers={"Authorization": "Bearer sk-of-my-own"})
+    assert (reply.context.key_given, reply.context.secrets) == (True, ("sk-of-my-own",))
+    with pytest.raises(MissingAuthError):
+        endpoint.prepare(chat)
 
 
 # --- URLs ------------------------------------------------------------------------------------------

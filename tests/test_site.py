@@ -7,9 +7,22 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from feeding import SSE, sse, text
 from make_expected import SITE_RECORDINGS
 
-from deltawire.protocol import ConfigurationError, HTTPRequest, Message, Site, chat_id_of, render_history
+from deltawire.protocol import (
+    ChatRequest,
+    ConfigurationError,
+    HTTPRequest,
+    Limits,
+    Message,
+    Proxy,
+    Site,
+    State,
+    chat_id_of,
+    render_history,
+)
+from deltawire.protocol.site import site_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -355,6 +368,90 @@ def test_no_site_shows_credentials() -> None:
         default_query={"k": "s3cret"},
     )
     assert repr(site) == str(site) == "Site('https://x.org/wp-json/mwai-ui/v1/chats/submit')"
+
+
+# --- With the machine for the reply ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [None, False, True])
+def test_prepared(stream: bool | None) -> None:
+    site = Site.at("https://x.org", default_query={"v": "secret-in-query"})
+    chat = ChatRequest(
+        messages=MESSAGES,
+        model="m",
+        stream=stream,
+        params={"max_tokens": 4, "temperature": 0.5, "top_p": None, "stop": "lo"},
+        extra_body={"botId": "mine", "temperature": 1},
+        extra_headers={"X-A": "1"},
+    )
+    proxy, limits = Proxy.parse("http://me:pass-word@p:3128"), Limits(head=100)
+    session = {"nonce": "n0nce-n0nce", "chat_id": "abc", "session_id": "s1"}
+    request, reply = site.prepare(chat, **session, proxy=proxy, limits=limits)
+    assert request == site.submit(
+        MESSAGES,
+        stream=bool(stream),
+        options={"maxTokens": 4, "temperature": 1, "botId": "mine"},
+        extra_headers={"X-A": "1"},
+        **session,
+    )
+    assert (reply.dialect, reply.stream, reply.limits, reply.state) == ("opchatgpts", bool(stream), limits, State.IDLE)
+    context = reply.context
+    assert context.url == "https://x.org/wp-json/mwai-ui/v1/chats/submit"
+    assert (context.proxy, context.key_name) == ("http://p:3128", "")
+    assert {"n0nce-n0nce", "secret-in-query", "pass-word"} <= set(context.secrets)
+    # Sites know no stop words: the reply does.
+    reply.start(200, SSE)
+    assert text(reply.receive(sse(*({"type": "live", "data": word} for word in ("Hel", "lo", " you"))))) == "Hel"
+
+
+def test_prepared_without_more() -> None:
+    site = Site.at("https://x.org")
+    request, reply = site.prepare(ChatRequest(messages="hi", model=None))
+    assert request == submit(site, stream=False)
+    assert reply.limits == Limits()
+    assert (reply.context.proxy, reply.context.secrets) == ("", ())
+    reply.start(200, SSE)
+    assert text(reply.receive(sse({"type": "live", "data": "lo"}))) == "lo"
+
+
+def test_prepared_with_a_query() -> None:
+    chat = ChatRequest(messages="hi", model="m", extra_query={"a": 1, "k": "secret-in-query"})
+    for url, wanted in (
+        ("https://x.org", "/wp-json/mwai-ui/v1/chats/submit?a=1&k=secret-in-query"),
+        ("https://x.org/?rest_route=/mwai-ui/v1/chats/submit&v=2", None),
+    ):
+        request, reply = Site.at(url).prepare(chat)
+        plain = Site.at(url).prepare(ChatRequest(messages="hi", model="m"))[0]
+        mark = "&" if "?" in plain.url else "?"
+        assert request == plain.to(f"{plain.url}{mark}a=1&k=secret-in-query")
+        assert wanted in (None, request.parts.target)
+        assert "secret-in-query" in reply.context.secrets
+    slash = Site.at("https://x.org", path="/chat/").prepare(chat)[0]
+    assert slash.parts.target == "/chat/?a=1&k=secret-in-query"
+
+
+def test_prepared_for_what_can_not_be_sent() -> None:
+    with pytest.raises(ConfigurationError, match="blank"):
+        Site.at("https://x.org").prepare(ChatRequest(messages=" ", model="m"))
+    with pytest.raises(ConfigurationError):
+        Site.at("https://x.org").prepare(ChatRequest(messages="hi", model="m", params={"stop": [""]}))
+
+
+@pytest.mark.parametrize(
+    ("params", "extra_body", "options"),
+    [
+        ({}, None, {}),
+        ({"stop": "x", "seed": None, "top_p": 0, "user": ""}, {}, {"top_p": 0, "user": ""}),
+        ({"max_tokens": 4}, None, {"maxTokens": 4}),
+        ({"max_completion_tokens": 5}, None, {"maxTokens": 5}),
+        ({"max_tokens": 4}, {"maxTokens": 6}, {"maxTokens": 6}),
+        # What goes into the body as it is, does.
+        ({"temperature": 1}, {"stop": "x", "max_tokens": 4, "temperature": None},
+         {"stop": "x", "max_tokens": 4, "temperature": None}),
+    ],
+)  # fmt: skip
+def test_parameters_as_a_site_takes_them(params: Any, extra_body: Any, options: Any) -> None:
+    assert site_options(params, extra_body) == options
 
 
 # --- Names of conversations ------------------------------------------------------------------------

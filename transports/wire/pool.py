@@ -160,10 +160,11 @@ class Pool:
         self._next(todo)
 
     def withdraw(self, ticket: Ticket, now: float, todo: Todo) -> None:
-        """He waits no longer, be it that his turn has just come."""
+        """He waits no longer, be it that his turn has just come. Idempotent."""
         if ticket.served:
-            if ticket.line is not None:
-                self.give_back(ticket.line, now, todo)
+            line, ticket.line, ticket.served = ticket.line, None, False
+            if line is not None:
+                self.give_back(line, now, todo)
             else:
                 self.not_opened(todo)
         elif ticket in self._queue:
@@ -176,7 +177,9 @@ class Pool:
             todo.close.append(line)
 
     def close(self, todo: Todo) -> None:
-        """Close all lines, held ones too. Who waits is woken unserved: his transport is closed, and says so."""
+        """Close all lines, held ones too, and none is kept from now on. Who waits is woken unserved: his transport is
+        closed, and says so."""
+        self._most_idle = 0
         todo.close += [*self._idle, *self._held]
         self._idle.clear()
         todo.wake += self._queue
