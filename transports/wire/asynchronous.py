@@ -204,11 +204,12 @@ class AsyncWireExchange(LineExchange):
     async def _connect(self, lines: _Lines) -> Line:
         way = self._way
         try:
+            context = self._context() if self._is_tls else None
             until = after(self._deadlines.remaining(time.monotonic()))
             stream = await aopen_stream(way, self._host, self._port, until)
-            if self._is_tls:
+            if context is not None:
                 with securing(way, self._host):
-                    await asecure(stream, self._context(), self._host)
+                    await asecure(stream, context, self._host)
         except BaseException:
             lines.change(lines.pool.not_opened)
             raise

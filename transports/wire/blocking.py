@@ -189,11 +189,13 @@ class WireExchange(LineExchange):
     def _connect(self) -> Line:
         transport, way = self._transport, self._way
         try:
+            # What is wrong with it is said before anything is opened.
+            context = self._context() if self._is_tls else None
             until = after(self._deadlines.remaining(time.monotonic()))
             stream = open_stream(way, self._host, self._port, until)
-            if self._is_tls:
+            if context is not None:
                 with securing(way, self._host):
-                    secure(stream, self._context(), self._host)
+                    secure(stream, context, self._host)
         except BaseException:
             transport.change(lambda todo: transport.pool.not_opened(todo))
             raise
