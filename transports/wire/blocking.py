@@ -12,7 +12,7 @@ from deltawire.protocol import UsageError
 
 from .._errors import LINK_ERRORS
 from .._options import DRAIN_BYTES, DRAIN_SECONDS, time_left
-from ..streams.layers import acknowledge_quickly, after
+from ..streams.layers import acknowledge_quickly, after, closed_here
 from ..streams.opening import open_stream, secure, securing
 from .exchanges import LineExchange, wire_options
 from .pool import Line, Pool, Todo
@@ -147,8 +147,11 @@ class WireExchange(LineExchange):
                 events = self._open()
                 machine = self._machine
             assert machine is not None
-            assert self._line is not None
-            stream = self._line.stream
+            line = self._line
+            if line is None:
+                # The exchange was left in the midst of the reply.
+                raise closed_here()
+            stream = line.stream
             if not events:
                 stream.deadline = self._until()
             while not events and not reply.done:

@@ -9,7 +9,7 @@ from deltawire.protocol import HTTP1State
 
 from .._errors import exchange_error
 from .._options import DRAIN_BYTES, DRAIN_SECONDS
-from ..streams.layers import Expired
+from ..streams.layers import Expired, closed_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,8 +179,10 @@ class Pushed:
             if now >= until:
                 raise Expired
             while not self._events:
+                if self._error is not None:
+                    raise self._error
                 await self._wait.begin(until)
-                if not self._events and time.monotonic() >= until:
+                if not self._events and self._error is None and time.monotonic() >= until:
                     raise Expired
         events, self._events = self._events, []
         if self._unread > HIGH_WATER:
@@ -213,7 +215,10 @@ class Pushed:
             await self._wait.begin(until)
 
     def stop(self) -> None:
-        """From now on what comes is not for this machine."""
+        """From now on what comes is not for this machine; who waits for it still, or asks again, hears of that."""
+        if not self._machine.done:
+            self._over, self._error = True, closed_here()
+            self._wait.wake()
         self._stream.let_come()
         self._stream.push_to(None)
 
