@@ -240,6 +240,9 @@ class AsyncioStream(Layers, asyncio.Protocol):
         if self.tls:
             if received or self.tls[-1].over:
                 self._push_decrypted(sink, received)
+            if self._ended and not self.tls[-1].over:
+                # It came while nobody was there to hear of it.
+                self._push_decrypted(sink, b"")
         elif received:
             sink.received(received)
         if self._lost is not None:
