@@ -100,8 +100,10 @@ class WireTransport:
         event = ticket.event = threading.Event()
         try:
             self.change(lambda todo: self._pool.ask(ticket, time.monotonic(), todo))
+            # Closed: from now on nobody would wake who waits.
+            self.check()
             if not ticket.served:
-                event.wait(time_left(until))
+                event.wait(_bounded(time_left(until)))
                 self.check()
         except BaseException:
             self.change(lambda todo: self._pool.withdraw(ticket, time.monotonic(), todo))
@@ -126,6 +128,11 @@ class WireTransport:
             finally:
                 self._lock.release()
             todo.do()
+
+
+def _bounded(timeout: float | None) -> float | None:
+    """One that threads can wait for."""
+    return None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
 
 
 class WireExchange(LineExchange):
