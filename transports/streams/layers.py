@@ -187,6 +187,44 @@ class Layers:
         return None
 
 
+class SocketLayers(Layers):
+    """What those have in common that read and write their socket themselves."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__(deadline)
+        # Never blocks: what is there already costs one system call, not three.
+        sock.setblocking(False)
+        self._socket = sock
+        self.all_sent = True
+        """Whether all that `begin` was given has left."""
+        self._unsent = memoryview(b"")
+
+    def begin(self, data: bytes) -> None:
+        """Send this, as much as goes without waiting; the rest leaves while `read` waits. For who may be answered
+        before he is heard to the end. That the peer takes no more is no error: what it said is still to be read."""
+        if self.closed:
+            raise closed_here()
+        self.all_sent = False
+        try:
+            encrypted = self._encrypted(data)
+            self._unsent = memoryview(b"".join((self._unsent, encrypted)) if self._unsent else encrypted)
+        except OSError:
+            self._unsent = memoryview(b"")
+        else:
+            self._send_some()
+
+    def _send_some(self) -> None:
+        """Of what `begin` has left."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            self.all_sent = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent = memoryview(b"")
+
+
 def is_readable(sock: Any) -> bool:
     """Whether a read would not wait: something has come, or the end."""
     with Selector() as selector:

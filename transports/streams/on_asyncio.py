@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import ssl
 import time
@@ -181,6 +182,20 @@ class AsyncioStream(Layers, asyncio.Protocol):
         while self._full:
             await self._writing.begin(until)
             until = self._may_write(until)
+
+    def begin(self, data: bytes) -> None:
+        """See `SocketLayers.begin`."""
+        if self.closed:
+            raise closed_here()
+        if self._lost is None:
+            # (TLS that takes no more has said why to who reads.)
+            with contextlib.suppress(ssl.SSLError):
+                self._transport.write(self._encrypted(data))
+
+    @property
+    def all_sent(self) -> bool:
+        """See `SocketLayers`."""
+        return self._lost is None and not self._transport.get_write_buffer_size()
 
     def _may_write(self, until: float) -> float:
         if self._lost is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .layers import READ, Layers, closed_here, set_options
+from .layers import READ, SocketLayers, closed_here, set_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,13 +19,8 @@ if TYPE_CHECKING:
     from .layers import Address
 
 
-class TrioStream(Layers):
+class TrioStream(SocketLayers):
     """A stream on a socket, which waits by trio's means. (trio's own streams take twice the time for a read.)"""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        super().__init__(deadline)
-        sock.setblocking(False)
-        self._socket = sock
 
     async def read(self, max_bytes: int = READ, timeout: float | None = None) -> bytes:
         """At least a byte, or b"" when the peer has ended."""
@@ -39,7 +34,11 @@ class TrioStream(Layers):
             try:
                 data = self._socket.recv(max_bytes)
             except BlockingIOError:
-                await _wait(trio.lowlevel.wait_readable, self._socket, until)
+                if self._unsent:
+                    await _wait_either(self._socket, until)
+                    self._send_some()
+                else:
+                    await _wait(trio.lowlevel.wait_readable, self._socket, until)
                 waited = True
                 continue
             if data:
@@ -47,7 +46,8 @@ class TrioStream(Layers):
             if self.tls:
                 data = self._decrypted(data)
                 if self._may_owe(data):
-                    await self.write(b"")
+                    # Behind what is to leave before it.
+                    self.begin(b"") if self._unsent else await self.write(b"")
         if not waited:
             # The others' turn. Not to be cancelled, for the bytes would be lost.
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -93,6 +93,24 @@ async def _wait(event: Callable[[socket.socket], Awaitable[None]], sock: socket.
             await event(sock)
         except trio.ClosedResourceError:
             raise closed_here() from None
+
+
+async def _wait_either(sock: socket.socket, until: float) -> None:
+    """As `_wait`, to read or to write."""
+    closed: list[OSError] = []
+
+    async def wait(event: Callable[[socket.socket], Awaitable[None]]) -> None:
+        try:
+            await _wait(event, sock, until)
+        except OSError as error:
+            closed.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, trio.lowlevel.wait_readable)
+        nursery.start_soon(wait, trio.lowlevel.wait_writable)
+    if closed:
+        raise closed[0]
 
 
 async def connect(address: Address, deadline: float, local_address: str | None = None) -> TrioStream:

@@ -242,20 +242,17 @@ class AsyncWireExchange(LineExchange):
         assert self._machine is not None
         self._feed = feed = feed_from(stream, self._machine, self._deadlines)
         try:
-            await stream.write(request)
+            stream.begin(request)
             acknowledge_quickly(stream.get_extra_info("socket"))
-        except OSError:
-            # There may be an answer all the same.
-            self._sent = False
-        try:
             came = await feed.first()
         except OSError:
             if kept:
                 return False
             raise
-        if not came and not kept:
+        given_up = not came and kept
+        if not came and not given_up:
             feed.end()
-        return came or not kept
+        return not given_up
 
     async def aclose(self) -> None:
         """See `AsyncExchange`."""
@@ -275,7 +272,7 @@ class AsyncWireExchange(LineExchange):
             self._feed.stop()
         line, self._line = self._line, None
         if line is not None and self._lines is not None:
-            self._lines.release(line, self._good)
+            self._lines.release(line, self._is_good(line))
 
     async def _aclose_now(self) -> None:
         self.close_now()

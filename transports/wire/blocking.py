@@ -220,14 +220,10 @@ class WireExchange(LineExchange):
         """Send the request, and read what comes first; None if the line was given up while it was kept."""
         kept, stream = line.machine is not None, line.stream
         request = self._begin(line)
-        try:
-            stream.write(request)
-            acknowledge_quickly(stream.get_extra_info("socket"))
-        except OSError:
-            # There may be an answer all the same.
-            self._sent = False
         assert self._machine is not None
         try:
+            stream.begin(request)
+            acknowledge_quickly(stream.get_extra_info("socket"))
             data = stream.read()
         except OSError:
             if kept:
@@ -267,7 +263,7 @@ class WireExchange(LineExchange):
         line, self._line = self._line, None
         if line is None:
             return
-        if self._good:
+        if self._is_good(line):
             self._transport.pool.give_back(line, time.monotonic(), todo)
         else:
             self._transport.pool.drop(line, todo)
