@@ -47,6 +47,8 @@ class TLS:
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self.over = False
         """Whether nothing more comes: the peer has ended its direction, or broken the rules."""
+        self.notified = False
+        """Whether the peer has said that it ends (close_notify)."""
         self._error: ssl.SSLError | None = None
 
     def handshake(self) -> bool:
@@ -84,7 +86,7 @@ class TLS:
                     if not (self._incoming.pending or self._incoming.eof or self.object.pending()):
                         break
                 else:
-                    self.over = True
+                    self.over = self.notified = True
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
@@ -118,6 +120,12 @@ class Layers:
         """What is written now shall leave together with what is written next; whoever writes sees to that."""
         self.tls: tuple[TLS, ...] = ()
         """From the socket upwards."""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has come since `silent` was last set, but perhaps the word of TLS that it ends. (Of a record
+        that is cut off nobody knows what it was about to say.)"""
+        return self.silent or bool(self.tls and self.tls[-1].notified)
 
     def _until(self, timeout: float | None) -> float:
         return after(timeout) if self.shared else self.deadline

@@ -246,10 +246,10 @@ class AsyncWireExchange(LineExchange):
             acknowledge_quickly(stream.get_extra_info("socket"))
             came = await feed.first()
         except OSError:
-            if kept:
+            if kept and stream.untouched:
                 return False
             raise
-        given_up = not came and kept
+        given_up = not came and kept and stream.untouched
         if not came and not given_up:
             feed.end()
         return not given_up

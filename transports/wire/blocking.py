@@ -226,12 +226,12 @@ class WireExchange(LineExchange):
             acknowledge_quickly(stream.get_extra_info("socket"))
             data = stream.read()
         except OSError:
-            if kept:
+            if kept and stream.untouched:
                 return None
             raise
         if data:
             return self._machine.receive(data)
-        return None if kept else self._machine.end()
+        return None if kept and stream.untouched else self._machine.end()
 
     def close(self) -> None:
         """See `Exchange`."""
