@@ -10,6 +10,7 @@ import time
 import types
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import anyio
 import pytest
@@ -727,9 +728,8 @@ def test_a_stream_dropped_in_the_midst_of_the_pool(server: ChatServer, where: st
                 streams.clear()
                 original(*arguments)
 
-            transport.pool.drop = drop  # type: ignore[method-assign]
-            streams.pop().close()
-            del transport.pool.drop  # type: ignore[method-assign]
+            with mock.patch.object(transport.pool, "drop", drop):
+                streams.pop().close()
         assert transport.connections() == (0, 0)
         assert client.chat.completions.create(HI, MODEL).choices[0].message.content == "Hello"
         transport.close()

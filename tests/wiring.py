@@ -12,13 +12,24 @@ from typing import Any
 
 import anyio
 import pytest
-from driving import blocking
-from faults import event, simple_request
+from driving import MODEL, blocking
+from faults import event
 from feeding import text
 from streaming import beside
 
 from deltawire import Timeout
-from deltawire.protocol import Context, Deadlines, Event, HTTPRequest, Proxy, Reply, StreamEnded, StreamFailed
+from deltawire.protocol import (
+    ChatRequest,
+    Context,
+    Deadlines,
+    Endpoint,
+    Event,
+    HTTPRequest,
+    Proxy,
+    Reply,
+    StreamEnded,
+    StreamFailed,
+)
 from deltawire.transports import AsyncWireTransport, WireTransport
 from deltawire.transports._lifetime import running_loop
 from deltawire.transports.wire.pool import Pool
@@ -82,12 +93,11 @@ class Wire:
         *,
         total: float | None = None,
         proxy: str | None = None,
-        body: bytes | None = None,
+        question: str = "Hi",
     ) -> Call:
-        request = simple_request(url)
-        if body is not None:
-            fields = ((b"host", b"example.org"), (b"content-length", b"%d" % len(body)))
-            request = HTTPRequest("POST", str(request.parts), fields, body)
+        messages = [{"role": "user", "content": question}]
+        chat = ChatRequest(messages=messages, model=MODEL, stream=True)
+        request = Endpoint.at(url).chat(chat, api_key="sk-secret")
         return Call(self, request, timeout, total, None if proxy is None else Proxy.parse(proxy))
 
     async def text(self, url: str, **how: Any) -> str:
@@ -153,7 +163,7 @@ each_pushed = pytest.mark.parametrize("kind", [KINDS["asyncio"], KINDS["uvloop"]
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until this holds. (Of what threads do there is no event to wait for.)"""
     with anyio.fail_after(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await anyio.sleep(0.001)
 
 
