@@ -126,11 +126,13 @@ def test_an_answer_that_begins_before_the_request_is_sent(
 ) -> None:
     """And that goes on when all of it has come: so the rest of it must leave while the answer is read."""
     sizes: list[int] = []
+    seen = threading.Event()
 
     def interrupts(connection: Any) -> None:
         asked = Asked(connection)
         asked.head()
         connection.sendall(CHUNKED + chunk(event("a")))
+        assert seen.wait(10)
         sizes.append(asked.body())
         connection.sendall(chunk(event("b") + FINISH + DONE) + b"0\r\n\r\n")
         assert asked.request()
@@ -141,6 +143,7 @@ def test_an_answer_that_begins_before_the_request_is_sent(
             with anyio.fail_after(10):
                 call = wire.call(url, question=MUCH)
                 assert text(await call.events()) == "a"
+                seen.set()
                 assert await call.text() == "b"
             assert sizes[0] > len(MUCH)
             # All was sent after all.
