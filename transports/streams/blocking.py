@@ -9,20 +9,17 @@ import socket
 import time
 from typing import Any
 
-from .layers import READ, Expired, Layers, Selector, closed_here, set_options
+from .layers import READ, Expired, Selector, SocketLayers, closed_here, set_options
 
 # poll() counts milliseconds in 32 bits.
 _LONGEST_WAIT = 1e6
 
 
-class BlockingStream(Layers):
+class BlockingStream(SocketLayers):
     """A stream on a socket, which waits by blocking its thread."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
-        super().__init__(deadline)
-        # Never blocks: what is there already costs one system call, not three.
-        sock.setblocking(False)
-        self._socket = sock
+        super().__init__(sock, deadline)
         self._readable: Any = None
         self._reading = False
         self._writing = False
@@ -39,7 +36,11 @@ class BlockingStream(Layers):
                 try:
                     data = self._socket.recv(max_bytes)
                 except BlockingIOError:
-                    self._wait_readable(until)
+                    if self._unsent:
+                        self._wait_either(until)
+                        self._send_some()
+                    else:
+                        self._wait_readable(until)
                     continue
                 if data:
                     self.silent = False
@@ -48,7 +49,8 @@ class BlockingStream(Layers):
                 if self.tls:
                     data = self._decrypted(data)
                     if self._may_owe(data):
-                        self.write(b"")
+                        # Behind what is to leave before it.
+                        self.begin(b"") if self._unsent else self.write(b"")
             return data
         finally:
             self._reading = False
@@ -77,6 +79,16 @@ class BlockingStream(Layers):
             if self.closed:
                 self._close()
 
+    def begin(self, data: bytes) -> None:
+        """See `SocketLayers.begin`."""
+        self._writing = True
+        try:
+            super().begin(data)
+        finally:
+            self._writing = False
+            if self.closed:
+                self._close()
+
     def abort(self) -> None:
         """End now. Whoever reads or writes, in whatever thread, gets an `OSError`. Idempotent."""
         self.closed = True
@@ -100,6 +112,11 @@ class BlockingStream(Layers):
             self._readable = Selector()
             self._readable.register(self._socket, selectors.EVENT_READ)
         _wait(self._readable, until)
+
+    def _wait_either(self, until: float) -> None:
+        with Selector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            _wait(selector, until)
 
 
 def _wait(selector: Any, until: float) -> None:

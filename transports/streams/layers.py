@@ -47,6 +47,8 @@ class TLS:
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self.over = False
         """Whether nothing more comes: the peer has ended its direction, or broken the rules."""
+        self.notified = False
+        """Whether the peer has said that it ends (close_notify)."""
         self._error: ssl.SSLError | None = None
 
     def handshake(self) -> bool:
@@ -84,7 +86,7 @@ class TLS:
                     if not (self._incoming.pending or self._incoming.eof or self.object.pending()):
                         break
                 else:
-                    self.over = True
+                    self.over = self.notified = True
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
@@ -118,6 +120,12 @@ class Layers:
         """What is written now shall leave together with what is written next; whoever writes sees to that."""
         self.tls: tuple[TLS, ...] = ()
         """From the socket upwards."""
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has come since `silent` was last set, but perhaps the word of TLS that it ends. (Of a record
+        that is cut off nobody knows what it was about to say.)"""
+        return self.silent or bool(self.tls and self.tls[-1].notified)
 
     def _until(self, timeout: float | None) -> float:
         return after(timeout) if self.shared else self.deadline
@@ -185,6 +193,44 @@ class Layers:
         if name == "server_addr":
             return sock.getpeername()
         return None
+
+
+class SocketLayers(Layers):
+    """What those have in common that read and write their socket themselves."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__(deadline)
+        # Never blocks: what is there already costs one system call, not three.
+        sock.setblocking(False)
+        self._socket = sock
+        self.all_sent = True
+        """Whether all that `begin` was given has left."""
+        self._unsent = memoryview(b"")
+
+    def begin(self, data: bytes) -> None:
+        """Send this, as much as goes without waiting; the rest leaves while `read` waits. For who may be answered
+        before he is heard to the end. That the peer takes no more is no error: what it said is still to be read."""
+        if self.closed:
+            raise closed_here()
+        self.all_sent = False
+        try:
+            encrypted = self._encrypted(data)
+            self._unsent = memoryview(b"".join((self._unsent, encrypted)) if self._unsent else encrypted)
+        except OSError:
+            self._unsent = memoryview(b"")
+        else:
+            self._send_some()
+
+    def _send_some(self) -> None:
+        """Of what `begin` has left."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            self.all_sent = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent = memoryview(b"")
 
 
 def is_readable(sock: Any) -> bool:

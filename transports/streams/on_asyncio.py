@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -133,6 +134,20 @@ class AsyncioStream(Layers, asyncio.Protocol):
             await self._writing.begin(until)
             until = self._may_write(until)
 
+    def begin(self, data: bytes) -> None:
+        """See `SocketLayers.begin`."""
+        if self.closed:
+            raise closed_here()
+        if self._lost is None:
+            # (TLS that takes no more has said why to who reads.)
+            with contextlib.suppress(ssl.SSLError):
+                self._transport.write(self._encrypted(data))
+
+    @property
+    def all_sent(self) -> bool:
+        """See `SocketLayers`."""
+        return self._lost is None and not self._transport.get_write_buffer_size()
+
     def _may_write(self, until: float) -> float:
         if self._lost is not None:
             raise self._lost
@@ -191,6 +206,9 @@ class AsyncioStream(Layers, asyncio.Protocol):
         if self.tls:
             if received or self.tls[-1].over:
                 self._push_decrypted(sink, received)
+            if self._ended and not self.tls[-1].over:
+                # It came while nobody was there to hear of it.
+                self._push_decrypted(sink, b"")
         elif received:
             sink.received(received)
         if self._lost is not None:

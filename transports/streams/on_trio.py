@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .layers import READ, Layers, closed_here, set_options
+from .layers import READ, SocketLayers, closed_here, set_options
 from .overseeing import overseer
 
 if TYPE_CHECKING:
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from .layers import Address
 
 
-class TrioStream(Layers):
+class TrioStream(SocketLayers):
     """A stream on a socket, which waits by trio's means. (trio's own streams take twice the time for a read.)"""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
-        super().__init__(deadline)
-        sock.setblocking(False)
-        self._socket = sock
+        super().__init__(sock, deadline)
         # Whether the last read took all there was, and had had to wait for it: so will the next one.
         self._drained = False
         self._overseer = overseer()
@@ -49,7 +47,10 @@ class TrioStream(Layers):
                 self._drained = False
                 waited = True
                 watcher = self._overseer
-                if watcher.over:
+                if self._unsent:
+                    await _wait_either(self._socket, until)
+                    self._send_some()
+                elif watcher.over:
                     await _wait(trio.lowlevel.wait_readable, self._socket, until)
                 else:
                     self.waits_until = until
@@ -74,7 +75,8 @@ class TrioStream(Layers):
             if self.tls:
                 data = self._decrypted(data)
                 if self._may_owe(data):
-                    await self.write(b"")
+                    # Behind what is to leave before it.
+                    self.begin(b"") if self._unsent else await self.write(b"")
         if not waited:
             # The others' turn. Not to be cancelled, for the bytes would be lost.
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -127,6 +129,24 @@ async def _wait(event: Callable[[socket.socket], Awaitable[None]], sock: socket.
             await event(sock)
         except trio.ClosedResourceError:
             raise closed_here() from None
+
+
+async def _wait_either(sock: socket.socket, until: float) -> None:
+    """As `_wait`, to read or to write."""
+    closed: list[OSError] = []
+
+    async def wait(event: Callable[[socket.socket], Awaitable[None]]) -> None:
+        try:
+            await _wait(event, sock, until)
+        except OSError as error:
+            closed.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, trio.lowlevel.wait_readable)
+        nursery.start_soon(wait, trio.lowlevel.wait_writable)
+    if closed:
+        raise closed[0]
 
 
 async def connect(address: Address, deadline: float, local_address: str | None = None) -> TrioStream:

@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from deltawire.protocol import UsageError
 
@@ -47,12 +48,15 @@ class _Lines:
 
     async def take(self, ticket: Ticket, until: float) -> bool:
         """Wait for the ticket's turn, no longer than until then; whether it came."""
+        self.check()
         self.change(lambda todo: self.pool.ask(ticket, time.monotonic(), todo))
         if not ticket.served:
             ticket.event = anyio.Event()
             try:
                 with anyio.move_on_after(time_left(until)):
                     await ticket.event.wait()
+                # Nothing is sent for one who was cancelled when his turn came.
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 self.check()
             except BaseException:
                 self.withdraw(ticket)
@@ -67,6 +71,8 @@ class _Lines:
     def withdraw(self, ticket: Ticket) -> None:
         """He waits no longer."""
         self.change(lambda todo: self.pool.withdraw(ticket, time.monotonic(), todo))
+        if ticket.line is not None:
+            self._watch(ticket.line)
 
     def check(self) -> None:
         """Raise `UsageError` once they are closed."""
@@ -80,6 +86,10 @@ class _Lines:
             line.stream.abort()
             return
         self.change(lambda todo: self.pool.give_back(line, time.monotonic(), todo))
+        self._watch(line)
+
+    def _watch(self, line: Line) -> None:
+        """See to it that a line that is idle now is closed when its peer closes it, or says something."""
         if hasattr(line.stream, "push_to") and not line.stream.closed and self.pool.is_idle(line):
             # (Of other streams one sees when they are wanted whether they live.)
             line.stream.push_to(Watch(lambda: self.release(line, False)))
@@ -125,8 +135,7 @@ class AsyncWireTransport:
     ) -> AsyncWireExchange:
         """An exchange for the request; raises `UsageError` when the transport is closed, `ConfigurationError` for a
         request that is to pass for a browser's."""
-        if self._closed:
-            raise UsageError("the client is closed: make a new one")
+        self._check()
         return AsyncWireExchange(self, self._options, request, reply, deadlines, proxy)
 
     def connections(self) -> tuple[int, int]:
@@ -147,8 +156,13 @@ class AsyncWireTransport:
         for lines in list(self._lines.values()):
             lines.runner.spawn(lines.finish)
 
+    def _check(self) -> None:
+        if self._closed:
+            raise UsageError("the client is closed: make a new one")
+
     async def lines(self) -> _Lines:
-        """Those of the running loop."""
+        """Those of the running loop. Raises `UsageError` once the transport is closed."""
+        self._check()
         loop = running_loop()
         lines = self._lines.get(loop)
         if lines is None:
@@ -230,20 +244,17 @@ class AsyncWireExchange(LineExchange):
         assert self._machine is not None
         self._feed = feed = feed_from(stream, self._machine, self._deadlines, self)
         try:
-            await stream.write(request)
+            stream.begin(request)
             acknowledge_quickly(stream.get_extra_info("socket"))
-        except OSError:
-            # There may be an answer all the same.
-            self._sent = False
-        try:
             came = await feed.first()
         except OSError:
-            if kept:
+            if kept and stream.untouched:
                 return False
             raise
-        if not came and not kept:
+        given_up = not came and kept and stream.untouched
+        if not came and not given_up:
             feed.end()
-        return came or not kept
+        return not given_up
 
     async def aclose(self) -> None:
         """See `AsyncExchange`."""
@@ -263,7 +274,7 @@ class AsyncWireExchange(LineExchange):
             self._feed.close()
         line, self._line = self._line, None
         if line is not None and self._lines is not None:
-            self._lines.release(line, self._good)
+            self._lines.release(line, self._is_good(line))
 
     async def _aclose_now(self) -> None:
         self.close_now()

@@ -100,8 +100,10 @@ class WireTransport:
         event = ticket.event = threading.Event()
         try:
             self.change(lambda todo: self._pool.ask(ticket, time.monotonic(), todo))
+            # Closed: from now on nobody would wake who waits.
+            self.check()
             if not ticket.served:
-                event.wait(time_left(until))
+                event.wait(_bounded(time_left(until)))
                 self.check()
         except BaseException:
             self.change(lambda todo: self._pool.withdraw(ticket, time.monotonic(), todo))
@@ -126,6 +128,11 @@ class WireTransport:
             finally:
                 self._lock.release()
             todo.do()
+
+
+def _bounded(timeout: float | None) -> float | None:
+    """One that threads can wait for."""
+    return None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
 
 
 class WireExchange(LineExchange):
@@ -213,22 +220,18 @@ class WireExchange(LineExchange):
         """Send the request, and read what comes first; None if the line was given up while it was kept."""
         kept, stream = line.machine is not None, line.stream
         request = self._begin(line)
-        try:
-            stream.write(request)
-            acknowledge_quickly(stream.get_extra_info("socket"))
-        except OSError:
-            # There may be an answer all the same.
-            self._sent = False
         assert self._machine is not None
         try:
+            stream.begin(request)
+            acknowledge_quickly(stream.get_extra_info("socket"))
             data = stream.read()
         except OSError:
-            if kept:
+            if kept and stream.untouched:
                 return None
             raise
         if data:
             return self._machine.receive(data)
-        return None if kept else self._machine.end()
+        return None if kept and stream.untouched else self._machine.end()
 
     def close(self) -> None:
         """See `Exchange`."""
@@ -260,8 +263,7 @@ class WireExchange(LineExchange):
         line, self._line = self._line, None
         if line is None:
             return
-        # (Whoever closes the transport closes it under the exchange.)
-        if self._good and not line.stream.closed:
+        if self._is_good(line):
             self._transport.pool.give_back(line, time.monotonic(), todo)
         else:
             self._transport.pool.drop(line, todo)

@@ -64,8 +64,6 @@ class LineExchange:
         self._key = key_of(url.scheme, url.host, url.port, proxy)
         self._line: Line | None = None
         self._machine: HTTP1Exchange | None = None
-        # Nothing is left of the request's way out to speak against the connection.
-        self._sent = True
         self._contents = 0
         self._closed = False
 
@@ -98,7 +96,6 @@ class LineExchange:
         else:
             machine = last.next(self._request, self._reply, proxy=self._proxy)
         self._machine = line.machine = machine
-        self._sent = True
         return machine.data_to_send()
 
     def _again(self) -> None:
@@ -124,7 +121,6 @@ class LineExchange:
         """Whether a little patience would save the connection."""
         return not self._closed and self._machine is not None and self._machine.state is HTTP1State.DRAINING
 
-    @property
-    def _good(self) -> bool:
+    def _is_good(self, line: Line) -> bool:
         """Whether the line is good for another exchange."""
-        return self._sent and self._machine is not None and self._machine.reusable
+        return self._machine is not None and self._machine.reusable and line.stream.all_sent

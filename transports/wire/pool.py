@@ -97,6 +97,11 @@ class Pool:
         """How many lines are idle."""
         return len(self._idle)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._queue)
+
     def is_idle(self, line: Line) -> bool:
         """Whether nobody holds it."""
         return line in self._idle
