@@ -10,7 +10,7 @@ import pytest
 from driving import TRANSPORTS, Driver, Transports
 from faults import FAULTS, HEAD, chunk, event
 
-from deltawire import LimitExceededError, ReadError, owners
+from deltawire import LimitExceededError, ReadError, TruncatedStreamError, owners
 from deltawire.testing import Answer, ChatServer
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -94,8 +94,14 @@ ANSWERS |= {
     if fault.answer.ending not in ("reset", "stall") and not fault.deadline
 }
 
-# Said otherwise: that the server has closed before there was a whole head.
-UNANSWERED = {"end before the head", "end in the head", "SSH"}
+# Said in other words: that there was no head in HTTP, or not all of it.
+UNANSWERED = {
+    "SSH", "a blank first", "an alert of TLS", "an empty line first", "end before the head", "end in the head",
+    "garbage for a head",
+}  # fmt: skip
+
+# On the wire these are limits of ours, with a name; httpcore has its own, and breaks off.
+ENDLESS = {"a chunk whose size does not end", "trailers without end"}
 
 
 class Said(NamedTuple):
@@ -121,6 +127,8 @@ def said(driver: Driver, answer: Answer) -> Said:
     details = {name: repr(value).replace(port, "PORT") for name, value in details.items()}
     details["partial"] = None if partial is None else partial.choices[0].message.content
     words = re.sub(r"0x[0-9a-f]+", "", str(error).replace(port, "PORT"))
+    # What stands in place of a chunk's end depends on how the bytes were split: httpcore shows what it got of it.
+    words = re.sub(r"(malformed chunk footer): '.*?' \(expected .*?\)", r"\1", words)
     return Said(heard.text, heard.chunks, None if error is None else type(error), words, details)
 
 
@@ -137,6 +145,9 @@ def test_the_same_is_said(driver: Driver, name: str, monkeypatch: pytest.MonkeyP
         where = "(http://127.0.0.1:PORT/v1/chat/completions)"
         assert where in first.words
         assert where in second.words
+    elif name in ENDLESS:
+        assert (first.kind, second.kind) == (TruncatedStreamError, LimitExceededError)
+        assert (first.text, first.details["partial"]) == (second.text, second.details["partial"])
     else:
         assert first == second
 
