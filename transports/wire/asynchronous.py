@@ -70,9 +70,10 @@ class _Lines:
 
     def withdraw(self, ticket: Ticket) -> None:
         """He waits no longer."""
+        line = ticket.line
         self.change(lambda todo: self.pool.withdraw(ticket, time.monotonic(), todo))
-        if ticket.line is not None:
-            self._watch(ticket.line)
+        if line is not None:
+            self._watch(line)
 
     def check(self) -> None:
         """Raise `UsageError` once they are closed."""
