@@ -20,6 +20,7 @@ import httpcore
 import httpx
 import httpx_sse
 import openai
+import trio
 from _data import MODEL
 
 from deltawire import AsyncClient, Client, Timeout
@@ -127,8 +128,8 @@ def abare_httpcore_without_timeouts(url: str) -> AbstractAsyncContextManager[Asy
 
 
 @contextlib.asynccontextmanager
-async def adeltawire(url: str) -> AsyncIterator[AsyncRead]:
-    async with AsyncClient(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES) as client:
+async def adeltawire(url: str, transport: str = "httpcore") -> AsyncIterator[AsyncRead]:
+    async with AsyncClient(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES, transport=transport) as client:
 
         async def read(seen: Seen) -> None:
             async for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
@@ -136,6 +137,10 @@ async def adeltawire(url: str) -> AsyncIterator[AsyncRead]:
                     seen.tokens += 1
 
         yield read
+
+
+def awire(url: str) -> AbstractAsyncContextManager[AsyncRead]:
+    return adeltawire(url, "wire")
 
 
 @contextlib.asynccontextmanager
@@ -208,22 +213,42 @@ class _RawReader(asyncio.Protocol):
             self.over.set_result(None)
 
 
-@contextlib.asynccontextmanager
-async def raw_protocol(url: str) -> AsyncIterator[AsyncRead]:
+def _raw_request(url: str) -> tuple[str, int, bytes]:
+    """Host, port, and the request as bytes."""
     parts = urlsplit(url)
     head = (
         f"POST {parts.path}{_CHAT} HTTP/1.1\r\nhost: {parts.netloc}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(_BODY)}\r\n\r\n"
     )
+    return parts.hostname or "", parts.port or 80, head.encode() + _BODY
+
+
+@contextlib.asynccontextmanager
+async def raw_protocol(url: str) -> AsyncIterator[AsyncRead]:
+    host, port, request = _raw_request(url)
 
     async def read(seen: Seen) -> None:
         loop = asyncio.get_running_loop()
-        transport, reader = await loop.create_connection(
-            lambda: _RawReader(head.encode() + _BODY, seen), parts.hostname or "", parts.port or 80
-        )
+        transport, reader = await loop.create_connection(lambda: _RawReader(request, seen), host, port)
         try:
             await reader.over
         finally:
             transport.abort()
+
+    yield read
+
+
+@contextlib.asynccontextmanager
+async def raw_trio(url: str) -> AsyncIterator[AsyncRead]:
+    """A trio stream: bytes that come in, and nothing else."""
+    host, port, request = _raw_request(url)
+
+    async def read(seen: Seen) -> None:
+        async with await trio.open_tcp_stream(host, port) as stream:
+            await stream.send_all(request)
+            while data := await stream.receive_some():
+                seen.tokens += data.count(b"data: {")
+                if data.endswith(b"0\r\n\r\n"):
+                    break
 
     yield read
