@@ -16,14 +16,20 @@ READ = 64 * 1024
 HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
+def word(number: int) -> str:
+    """The content of the token of this number."""
+    return f" w{number % 10_000:04}"
+
+
 def payload(number: int) -> bytes:
     """The JSON of the token of this number: 256 bytes."""
-    return payload_of(f" w{number % 10_000:04}")
+    return payload_of(word(number))
 
 
-def payload_of(content: str) -> bytes:
-    """The JSON of a token with this content, in which nothing needs escaping."""
-    return f'{_HEAD}{{"content":"{content}"}}{_TAIL}null}}]}}'.encode()
+def payload_of(content: str, padding: int = 0) -> bytes:
+    """The JSON of a token with this content, in which nothing needs escaping; and so many bytes in a vendor's field."""
+    vendor = f',"padding":"{"x" * padding}"' if padding else ""
+    return f'{_HEAD}{{"content":"{content}"}}{_TAIL}null}}]{vendor}}}'.encode()
 
 
 _FIRST = f'{_HEAD}{{"role":"assistant","content":""}}{_TAIL}null}}]}}'.encode()
@@ -60,6 +66,7 @@ ENDING = chunk(event(_LAST)) + chunk(DONE) + b"0\r\n\r\n"
 """What stands behind them."""
 
 
-def raw_reply(tokens: int) -> bytes:
+def raw_reply(tokens: int, padding: int = 0) -> bytes:
     """A streamed reply as it stands on the wire: HTTP/1.1, each event an HTTP chunk, as servers write it."""
-    return BEGINNING + b"".join(chunk(event(payload(number))) for number in range(tokens)) + ENDING
+    events = (event(payload_of(word(number), padding)) for number in range(tokens))
+    return BEGINNING + b"".join(map(chunk, events)) + ENDING

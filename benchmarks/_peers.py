@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,8 @@ import openai
 import trio
 from _data import MODEL, READ
 
-from deltawire import AsyncClient, Client, Timeout
+from deltawire import AsyncClient, Client, Stream, Timeout
+from deltawire.protocol import ChatCompletionChunk
 
 _MESSAGES: Any = [{"role": "user", "content": "Tell me a story."}]
 _WANTED: dict[str, Any] = {"messages": _MESSAGES, "model": MODEL, "stream": True}
@@ -121,11 +122,18 @@ def bare_h11(url: str) -> Iterator[Read]:
 
 
 @contextlib.contextmanager
-def deltawire(url: str, transport: str = "httpcore") -> Iterator[Read]:
+def asking(url: str, transport: str) -> Iterator[Callable[[], Stream]]:
+    """A client of deltawire's: what asks, and gives the stream."""
     with Client(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES, transport=transport) as client:
+        yield lambda: client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True)
+
+
+@contextlib.contextmanager
+def deltawire(url: str, transport: str = "httpcore") -> Iterator[Read]:
+    with asking(url, transport) as ask:
 
         def read(seen: Seen) -> None:
-            for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
+            for chunk in ask():
                 if chunk.choices[0].delta.content:
                     seen.tokens += 1
 
@@ -179,11 +187,18 @@ def abare_httpcore_without_timeouts(url: str) -> AbstractAsyncContextManager[Asy
 
 
 @contextlib.asynccontextmanager
-async def adeltawire(url: str, transport: str = "httpcore") -> AsyncIterator[AsyncRead]:
+async def aasking(url: str, transport: str) -> AsyncIterator[Callable[[], AsyncIterable[ChatCompletionChunk]]]:
+    """As `asking`."""
     async with AsyncClient(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES, transport=transport) as client:
+        yield lambda: client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True)
+
+
+@contextlib.asynccontextmanager
+async def adeltawire(url: str, transport: str = "httpcore") -> AsyncIterator[AsyncRead]:
+    async with aasking(url, transport) as ask:
 
         async def read(seen: Seen) -> None:
-            async for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
+            async for chunk in ask():
                 if chunk.choices[0].delta.content:
                     seen.tokens += 1
 
@@ -239,12 +254,12 @@ async def aaiohttp(url: str) -> AsyncIterator[AsyncRead]:
         yield read
 
 
-class _Reader(asyncio.Protocol):
+class Reader(asyncio.Protocol):
     """Sends the request, and waits until the reply is over."""
 
     def __init__(self, request: bytes, seen: Seen) -> None:
         self._request = request
-        self._seen = seen
+        self.seen = seen
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -252,23 +267,24 @@ class _Reader(asyncio.Protocol):
         transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._finish()
+        self.finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """It is."""
         if not self.over.done():
             self.over.set_result(None)
 
 
-class _RawReader(_Reader):
+class _RawReader(Reader):
     """Bytes that come in, and nothing else."""
 
     def data_received(self, data: bytes) -> None:
-        self._seen.tokens += data.count(b"data: {")
+        self.seen.tokens += data.count(b"data: {")
         if data.endswith(b"0\r\n\r\n"):
-            self._finish()
+            self.finish()
 
 
-class _H11Reader(_Reader):
+class _H11Reader(Reader):
     """Bytes that come in, and what h11 makes of them."""
 
     def __init__(self, request: bytes, seen: Seen) -> None:
@@ -276,12 +292,13 @@ class _H11Reader(_Reader):
         self._parser = _H11()
 
     def data_received(self, data: bytes) -> None:
-        if self._parser.receive(data, self._seen):
-            self._finish()
+        if self._parser.receive(data, self.seen):
+            self.finish()
 
 
 @contextlib.asynccontextmanager
-async def _by_protocol(url: str, kind: type[_Reader]) -> AsyncIterator[AsyncRead]:
+async def by_protocol(url: str, kind: Callable[[bytes, Seen], Reader]) -> AsyncIterator[AsyncRead]:
+    """What the raw protocols have in common; ``kind``: makes one, of the request and of who counts."""
     host, port, request = _raw_request(url)
 
     async def read(seen: Seen) -> None:
@@ -296,11 +313,11 @@ async def _by_protocol(url: str, kind: type[_Reader]) -> AsyncIterator[AsyncRead
 
 
 def raw_protocol(url: str) -> AbstractAsyncContextManager[AsyncRead]:
-    return _by_protocol(url, _RawReader)
+    return by_protocol(url, _RawReader)
 
 
 def h11_protocol(url: str) -> AbstractAsyncContextManager[AsyncRead]:
-    return _by_protocol(url, _H11Reader)
+    return by_protocol(url, _H11Reader)
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,8 @@
 """Servers in a process of their own, so that their CPU time is not ours.
 
-``python _server.py TOKENS PACE`` prints its URL and serves until its standard input ends. With 0 for the pace it is
-`deltawire.testing.ChatServer`, which sends the whole reply, ready as bytes, as fast as the socket takes it. With a pace
-it is `_Paced`: a token each so many seconds on each of thousands of connections.
+``python _server.py TOKENS PACE PADDING`` prints its URL and serves until its standard input ends. With 0 for the pace
+it is `deltawire.testing.ChatServer`, which sends the whole reply, ready as bytes, as fast as the socket takes it, each
+event with so many bytes more. With a pace it is `_Paced`: a token each so many seconds, on thousands of connections.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 
 import _data
@@ -28,9 +29,9 @@ _REQUESTS = 10_000
 
 
 @contextlib.contextmanager
-def server(tokens: int, pace: float = 0.0) -> Iterator[str]:
+def server(tokens: int, pace: float = 0.0, padding: int = 0) -> Iterator[str]:
     """Run it; gives the base URL."""
-    command = [sys.executable, __file__, str(tokens), str(pace)]
+    command = [sys.executable, __file__, str(tokens), str(pace), str(padding)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -55,7 +56,7 @@ def open_files() -> int:
 class _Connection:
     """A client, and how far its reply is."""
 
-    __slots__ = ("done", "left", "request", "socket")
+    __slots__ = ("checksum", "done", "left", "request", "socket")
 
     def __init__(self, client: socket.socket) -> None:
         self.socket = client
@@ -64,14 +65,25 @@ class _Connection:
         self.left = b""
         # How many tokens were sent, or None while the request is awaited.
         self.done: int | None = None
+        self.checksum = 0
+
+    def next_token(self, tokens: int) -> bytes:
+        """The next one of so many, and after the last one the end."""
+        assert self.done is not None
+        self.done += 1
+        if self.done < tokens:
+            content = f" {self.done} {time.monotonic():.6f}"
+            self.checksum = zlib.crc32(content.encode(), self.checksum)
+            return _data.chunk(_data.event(_data.payload_of(content)))
+        return _data.chunk(_data.event(_data.payload_of(f" {self.checksum}"))) + _data.ENDING
 
 
 class _Paced:
     """Replies whose tokens are due at times of their own, on one thread, which does little more for each than send it.
 
     Each token is one send, when it is due, not when a timer of milliseconds comes round: else many clients' tokens
-    would come together. Where in its pace a reply begins is left to chance, for the same reason. A token's content is
-    the time at which it was sent (`time.monotonic`).
+    would come together. Where in its pace a reply begins is left to chance, for the same reason. A token's content
+    is its number and the time at which it was sent (`time.monotonic`); the last one's, the CRC-32 of all the others.
     """
 
     def __init__(self, tokens: int, pace: float) -> None:
@@ -131,7 +143,8 @@ class _Paced:
             del self._clients[descriptor]
             connection.socket.close()
         elif connection.done is None and _is_whole(connection.request):
-            connection.request, connection.done, connection.left = b"", 0, _data.BEGINNING
+            connection.request, connection.done, connection.checksum = b"", 0, 0
+            connection.left = _data.BEGINNING
             first = time.monotonic() + self._pace * self._chance.random()
             heapq.heappush(self._due, (first, next(self._count), connection))
 
@@ -141,10 +154,7 @@ class _Paced:
         assert connection.done is not None
         data = connection.left
         if connection.done < self._tokens:
-            data += _data.chunk(_data.event(_data.payload_of(f"{time.monotonic():.6f}")))
-            connection.done += 1
-            if connection.done == self._tokens:
-                data += _data.ENDING
+            data += connection.next_token(self._tokens)
         try:
             connection.left = data[connection.socket.send(data) :]
         except BlockingIOError:
@@ -165,7 +175,7 @@ def _is_whole(request: bytes) -> bool:
     return bool(blank) and len(body) == int(length)
 
 
-def _serve(tokens: int, pace: float) -> None:
+def _serve(tokens: int, pace: float, padding: int) -> None:
     if pace:
         open_files()
         paced = _Paced(tokens, pace)
@@ -173,10 +183,10 @@ def _serve(tokens: int, pace: float) -> None:
         paced.serve()
         return
     with ChatServer(model=_data.MODEL) as chat:
-        chat.plan(*[Answer(raw=_data.raw_reply(tokens), keep_open=True)] * _REQUESTS)
+        chat.plan(*[Answer(raw=_data.raw_reply(tokens, padding), keep_open=True)] * _REQUESTS)
         print(chat.url, flush=True)
         sys.stdin.read()
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), float(sys.argv[2]))
+    _serve(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
