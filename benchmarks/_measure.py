@@ -18,6 +18,7 @@ each full collection would walk the modules of all peers and the cost would fall
 from __future__ import annotations
 
 import gc
+import resource
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -99,6 +100,12 @@ def table(title: str, lines: list[Line]) -> str:
         if number == 0:
             text.append("  ".join("-" * width for width in widths))
     return "\n".join(text) + "\n"
+
+
+def resident() -> int:
+    """Bytes of memory that this process has, by what the system says."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def settle() -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,8 +25,7 @@ import openai
 import trio
 from _data import MODEL, READ
 
-from deltawire import AsyncClient, Client, Stream, Timeout
-from deltawire.protocol import ChatCompletionChunk
+from deltawire import AsyncClient, AsyncStreamCall, Client, Stream, Timeout
 
 _MESSAGES: Any = [{"role": "user", "content": "Tell me a story."}]
 _WANTED: dict[str, Any] = {"messages": _MESSAGES, "model": MODEL, "stream": True}
@@ -187,7 +186,7 @@ def abare_httpcore_without_timeouts(url: str) -> AbstractAsyncContextManager[Asy
 
 
 @contextlib.asynccontextmanager
-async def aasking(url: str, transport: str) -> AsyncIterator[Callable[[], AsyncIterable[ChatCompletionChunk]]]:
+async def aasking(url: str, transport: str) -> AsyncIterator[Callable[[], AsyncStreamCall]]:
     """As `asking`."""
     async with AsyncClient(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES, transport=transport) as client:
         yield lambda: client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -31,7 +30,7 @@ from typing import Any, NamedTuple
 
 import _peers as peers
 import anyio
-from _measure import Line
+from _measure import Line, resident
 from _server import open_files, server
 
 _RAW, _WIRE, _ADDED = "asyncio.Protocol", "wire", "wire over raw"
@@ -134,12 +133,6 @@ async def _by_wire(url: str) -> AsyncIterator[peers.AsyncRead]:
         yield read
 
 
-def _resident() -> int:
-    """Bytes of memory that this process has."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 async def _hold(kind: str, url: str, streams: int, tokens: int, opened: float, traced: bool) -> dict[str, Any]:
     """Open the streams and read them to their ends."""
     peer = _by_wire(url) if kind == _WIRE else peers.by_protocol(url, _RawText)
@@ -149,7 +142,7 @@ async def _hold(kind: str, url: str, streams: int, tokens: int, opened: float, t
 
     def memory() -> int:
         gc.collect()
-        return tracemalloc.get_traced_memory()[0] if traced else _resident()
+        return tracemalloc.get_traced_memory()[0] if traced else resident()
 
     async with peer as read:
         # What is made once is no stream's.
