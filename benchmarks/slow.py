@@ -31,8 +31,9 @@ _TOKENS, _FEW = 6_300, 400
 _TAKES = 0.0005
 _STOPS, _EVERY = 0.1, 200
 
-# As much may be held, besides the text: some reads of 256 KiB on their way to be chunks.
-_BUDGET = 2.0
+# As much may be held, besides the text. On asyncio a read takes 256 KiB at once, and is held several times while its
+# bytes become the chunks of as much again, for which the reader has not asked yet.
+_BUDGET = 4.0
 _MIB = 1 / 1024 / 1024
 
 
