@@ -18,20 +18,22 @@ each full collection would walk the modules of all peers and the cost would fall
 from __future__ import annotations
 
 import gc
+import resource
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 Costs = dict[str, list[float]]
 """For each contestant its cost in each round."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Line:
     """One line of the table."""
 
     subject: str
+    _: KW_ONLY
     unit: str
     costs: Costs
     ours: str
@@ -64,7 +66,7 @@ class Line:
     def cells(self) -> list[str]:
         """The line as it is printed."""
         ratios = self.ratios(self.ours)
-        budget = "" if self.budget is None else f"{self.budget:g} {self.unit if self.absolute else 'x'}"
+        budget = "" if self.budget is None else f"{self.budget:.3g} {self.unit if self.absolute else 'x'}"
         peers = (name for name in self.costs if name not in (self.ours, self.floor))
         return [
             self.subject,
@@ -98,6 +100,12 @@ def table(title: str, lines: list[Line]) -> str:
         if number == 0:
             text.append("  ".join("-" * width for width in widths))
     return "\n".join(text) + "\n"
+
+
+def resident() -> int:
+    """Bytes of memory that this process has, by what the system says."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def settle() -> None:

@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import h11
 import httpcore
 import httpx
 import httpx_sse
 import openai
-from _data import MODEL
+import trio
+from _data import MODEL, READ
 
-from deltawire import AsyncClient, Client, Timeout
+from deltawire import AsyncClient, AsyncStreamCall, Client, Stream, Timeout
 
 _MESSAGES: Any = [{"role": "user", "content": "Tell me a story."}]
 _WANTED: dict[str, Any] = {"messages": _MESSAGES, "model": MODEL, "stream": True}
@@ -60,6 +63,37 @@ def _see(data: str | bytes, seen: Seen) -> bool:
     return True
 
 
+def _raw_request(url: str) -> tuple[str, int, bytes]:
+    """Host, port, and the request as bytes."""
+    parts = urlsplit(url)
+    head = (
+        f"POST {parts.path}{_CHAT} HTTP/1.1\r\nhost: {parts.netloc}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(_BODY)}\r\n\r\n"
+    )
+    return parts.hostname or "", parts.port or 80, head.encode() + _BODY
+
+
+class _H11:
+    """What is between the bytes of a socket and the pieces of a body, at the least."""
+
+    def __init__(self) -> None:
+        self._parser = h11.Connection(h11.CLIENT)
+        # The request is ready as bytes; that there was one is all that has to be known.
+        self._parser.send(h11.Request(method="POST", target="/", headers=[("host", "x")]))
+        self._parser.send(h11.EndOfMessage())
+
+    def receive(self, data: bytes, seen: Seen) -> bool:
+        """Whether the reply is over."""
+        parser = self._parser
+        parser.receive_data(data)
+        while (event := parser.next_event()) is not h11.NEED_DATA:
+            if type(event) is h11.Data:
+                seen.tokens += 1
+            elif type(event) is h11.EndOfMessage:
+                return True
+        return False
+
+
 @contextlib.contextmanager
 def bare_httpcore(url: str) -> Iterator[Read]:
     with httpcore.ConnectionPool() as pool:
@@ -73,15 +107,40 @@ def bare_httpcore(url: str) -> Iterator[Read]:
 
 
 @contextlib.contextmanager
-def deltawire(url: str) -> Iterator[Read]:
-    with Client(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES) as client:
+def bare_h11(url: str) -> Iterator[Read]:
+    host, port, request = _raw_request(url)
+
+    def read(seen: Seen) -> None:
+        parser = _H11()
+        with socket.create_connection((host, port)) as sock:
+            sock.sendall(request)
+            while not parser.receive(sock.recv(READ), seen):
+                pass
+
+    yield read
+
+
+@contextlib.contextmanager
+def asking(url: str, transport: str) -> Iterator[Callable[[], Stream]]:
+    """A client of deltawire's: what asks, and gives the stream."""
+    with Client(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES, transport=transport) as client:
+        yield lambda: client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True)
+
+
+@contextlib.contextmanager
+def deltawire(url: str, transport: str = "httpcore") -> Iterator[Read]:
+    with asking(url, transport) as ask:
 
         def read(seen: Seen) -> None:
-            for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
+            for chunk in ask():
                 if chunk.choices[0].delta.content:
                     seen.tokens += 1
 
         yield read
+
+
+def wire(url: str) -> AbstractContextManager[Read]:
+    return deltawire(url, "wire")
 
 
 @contextlib.contextmanager
@@ -127,15 +186,26 @@ def abare_httpcore_without_timeouts(url: str) -> AbstractAsyncContextManager[Asy
 
 
 @contextlib.asynccontextmanager
-async def adeltawire(url: str) -> AsyncIterator[AsyncRead]:
-    async with AsyncClient(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES) as client:
+async def aasking(url: str, transport: str) -> AsyncIterator[Callable[[], AsyncStreamCall]]:
+    """As `asking`."""
+    async with AsyncClient(base_url=url, api_key=_KEY, timeout=_ALL_DEADLINES, transport=transport) as client:
+        yield lambda: client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True)
+
+
+@contextlib.asynccontextmanager
+async def adeltawire(url: str, transport: str = "httpcore") -> AsyncIterator[AsyncRead]:
+    async with aasking(url, transport) as ask:
 
         async def read(seen: Seen) -> None:
-            async for chunk in client.chat.completions.create(messages=_MESSAGES, model=MODEL, stream=True):
+            async for chunk in ask():
                 if chunk.choices[0].delta.content:
                     seen.tokens += 1
 
         yield read
+
+
+def awire(url: str) -> AbstractAsyncContextManager[AsyncRead]:
+    return adeltawire(url, "wire")
 
 
 @contextlib.asynccontextmanager
@@ -183,47 +253,98 @@ async def aaiohttp(url: str) -> AsyncIterator[AsyncRead]:
         yield read
 
 
-class _RawReader(asyncio.Protocol):
-    """Bytes that come in, and nothing else."""
+class Reader(asyncio.Protocol):
+    """Sends the request, and waits until the reply is over."""
 
     def __init__(self, request: bytes, seen: Seen) -> None:
         self._request = request
-        self._seen = seen
+        self.seen = seen
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.write(self._request)
 
-    def data_received(self, data: bytes) -> None:
-        self._seen.tokens += data.count(b"data: {")
-        if data.endswith(b"0\r\n\r\n"):
-            self._finish()
-
     def connection_lost(self, exc: Exception | None) -> None:
-        self._finish()
+        self.finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """It is."""
         if not self.over.done():
             self.over.set_result(None)
 
 
+class _RawReader(Reader):
+    """Bytes that come in, and nothing else."""
+
+    def data_received(self, data: bytes) -> None:
+        self.seen.tokens += data.count(b"data: {")
+        if data.endswith(b"0\r\n\r\n"):
+            self.finish()
+
+
+class _H11Reader(Reader):
+    """Bytes that come in, and what h11 makes of them."""
+
+    def __init__(self, request: bytes, seen: Seen) -> None:
+        super().__init__(request, seen)
+        self._parser = _H11()
+
+    def data_received(self, data: bytes) -> None:
+        if self._parser.receive(data, self.seen):
+            self.finish()
+
+
 @contextlib.asynccontextmanager
-async def raw_protocol(url: str) -> AsyncIterator[AsyncRead]:
-    parts = urlsplit(url)
-    head = (
-        f"POST {parts.path}{_CHAT} HTTP/1.1\r\nhost: {parts.netloc}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(_BODY)}\r\n\r\n"
-    )
+async def by_protocol(url: str, kind: Callable[[bytes, Seen], Reader]) -> AsyncIterator[AsyncRead]:
+    """What the raw protocols have in common; ``kind``: makes one, of the request and of who counts."""
+    host, port, request = _raw_request(url)
 
     async def read(seen: Seen) -> None:
         loop = asyncio.get_running_loop()
-        transport, reader = await loop.create_connection(
-            lambda: _RawReader(head.encode() + _BODY, seen), parts.hostname or "", parts.port or 80
-        )
+        transport, reader = await loop.create_connection(lambda: kind(request, seen), host, port)
         try:
             await reader.over
         finally:
             transport.abort()
+
+    yield read
+
+
+def raw_protocol(url: str) -> AbstractAsyncContextManager[AsyncRead]:
+    return by_protocol(url, _RawReader)
+
+
+def h11_protocol(url: str) -> AbstractAsyncContextManager[AsyncRead]:
+    return by_protocol(url, _H11Reader)
+
+
+@contextlib.asynccontextmanager
+async def raw_trio(url: str) -> AsyncIterator[AsyncRead]:
+    """A trio stream: bytes that come in, and nothing else."""
+    host, port, request = _raw_request(url)
+
+    async def read(seen: Seen) -> None:
+        async with await trio.open_tcp_stream(host, port) as stream:
+            await stream.send_all(request)
+            while data := await stream.receive_some():
+                seen.tokens += data.count(b"data: {")
+                if data.endswith(b"0\r\n\r\n"):
+                    break
+
+    yield read
+
+
+@contextlib.asynccontextmanager
+async def h11_trio(url: str) -> AsyncIterator[AsyncRead]:
+    """A trio stream, and what h11 makes of its bytes."""
+    host, port, request = _raw_request(url)
+
+    async def read(seen: Seen) -> None:
+        parser = _H11()
+        async with await trio.open_tcp_stream(host, port) as stream:
+            await stream.send_all(request)
+            while not parser.receive(await stream.receive_some(), seen):
+                pass
 
     yield read

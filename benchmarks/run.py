@@ -1,4 +1,4 @@
-"""``python benchmarks/run.py [parse|requests|stream|paced|import|memory|all ...] [--quick]``: see README.md."""
+"""``python benchmarks/run.py [SUBJECT ...] [--quick]``: see README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ SUBJECTS = {
     "parse": ("parse", "Bytes to typed chunks, no I/O"),
     "requests": ("request_building", "Building a request"),
     "stream": ("stream", "One stream at full speed"),
-    "paced": ("paced", "Many streams at once, paced, asyncio"),
+    "paced": ("paced", "Many streams at once, paced"),
+    "scale": ("scale", "Thousands of streams at once, asyncio"),
+    "slow": ("slow", "A slow reader of a fast stream"),
     "import": ("imports", "Imports, CPU over python's own"),
     "memory": ("memory", "Bytes a kept chunk"),
 }
