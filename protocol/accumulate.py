@@ -12,7 +12,8 @@ Servers disagree on what a delta is. What holds for all of them:
 - Vendor fields: at the top level the last value stays; inside a delta lists extend (citations and
   reasoning details come in pieces), anything else keeps its last value that is not null.
 
-Everything is kept in lists and joined once, so folding is linear in the length of the reply.
+Texts are kept in lists and joined at the end, so folding is linear in the length of the reply. A token by itself takes
+ten times the space of its letters: so every now and then the last ones are made one piece (`Text`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,26 @@ if TYPE_CHECKING:
     from .chunks import ChunkChoice, TokenLogprob, ToolCallDelta
 
 
+# So many contents come between two packings, and so many pieces are worth one. (A power of two.)
+PACKED = 64
+
+
+class Text(list[str]):
+    """A text in pieces: those at its beginning are long, made of `PACKED` or more that came."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packed = 0
+
+    def pack(self) -> None:
+        """Make the last pieces one, if there are enough of them."""
+        if len(self) - self._packed >= PACKED:
+            self[self._packed :] = ["".join(self[self._packed :])]
+            self._packed += 1
+
+
 class _Call:
     """A tool call, or the legacy function call, while it arrives."""
 
@@ -50,7 +71,7 @@ class _Call:
         self.id: str | None = None
         self.type: str | None = None
         self.name: str | None = None
-        self.arguments: list[str] = []
+        self.arguments = Text()
         self.extra: dict[str, Any] = {}
 
     def add_function(self, function: Function) -> None:
@@ -145,9 +166,9 @@ class _ChoiceParts:
     def __init__(self, index: int) -> None:
         self.index = index
         self.role: str | None = None
-        self.content: list[str] = []
-        self.reasoning: list[str] = []
-        self.refusal: list[str] = []
+        self.content = Text()
+        self.reasoning = Text()
+        self.refusal = Text()
         self.calls: _Calls | None = None
         self.function_call: _Call | None = None
         self.audio: _AudioParts | None = None
@@ -191,6 +212,12 @@ class _ChoiceParts:
         if logprobs.refusal is not None:
             self.logprobs_refusal = self.logprobs_refusal or []
             self.logprobs_refusal += logprobs.refusal
+
+    def pack(self) -> None:
+        for text in (self.content, self.reasoning, self.refusal):
+            text.pack()
+        for call in self.calls.all if self.calls else ():
+            call.arguments.pack()
 
     def whole(self) -> Choice:
         reasoning = _joined(self.reasoning)
@@ -246,7 +273,7 @@ class Accumulator:
         self._choices: dict[int, _ChoiceParts] = {}
         # The content of each choice so far. A reader may append here itself what comes in a chunk
         # that holds one choice and nothing but its text (nearly all chunks do), and note it as `last`.
-        self.texts: dict[int, list[str]] = {}
+        self.texts: dict[int, Text] = {}
         # How many chunks had content; see `has_content`.
         self.contents = 0
         self._extra: dict[str, Any] = {}
@@ -292,6 +319,8 @@ class Accumulator:
                 _merge(parts.message_extra, delta.model_extra, extend=True)
         if chunk.usage is not None:
             self._usage = chunk.usage
+        if not self.contents % PACKED:
+            self.pack()
         if self._first is None and chunk.id:
             self._first = chunk
         if self._extras:
@@ -305,7 +334,14 @@ class Accumulator:
         elif text is not None:
             self.texts[0].append(text)
             self.contents += bool(text)
+            if not self.contents % PACKED:
+                self.pack()
         self.last = chunk
+
+    def pack(self) -> None:
+        """Let the texts so far take little more space than their letters."""
+        for parts in self._choices.values():
+            parts.pack()
 
     def _parts(self, index: int) -> _ChoiceParts:
         parts = self._choices.get(index)

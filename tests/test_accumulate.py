@@ -7,6 +7,7 @@ import random
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from feeding import FINISH, JSON, chunks, delta, ended, read, sse
 
@@ -17,15 +18,17 @@ from deltawire.protocol import (
     ChunkChoice,
     Delta,
     Function,
+    Reply,
     StatusChunk,
     ToolCallDelta,
     Usage,
     accumulate,
 )
+from deltawire.protocol.accumulate import PACKED
 from deltawire.protocol.objects import with_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from deltawire.protocol import ChatCompletion, Choice
 
@@ -506,11 +509,50 @@ def test_fifty_thousand_chunks() -> None:
     assert len(message.tool_calls or ()) == 5000
 
 
-def test_texts_are_joined_once() -> None:
+def chunk_of_text(text: str) -> ChatCompletionChunk:
+    return ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content=text, reasoning_content=text))])
+
+
+@pytest.mark.parametrize("add", [Accumulator.add, Accumulator.add_text], ids=["add", "add_text"])
+def test_texts_take_little_more_space_than_their_letters(
+    add: Callable[[Accumulator, ChatCompletionChunk], None],
+) -> None:
+    """And each letter is copied once: what is packed stays as it is."""
     accumulator = Accumulator()
-    for _ in range(100):
-        accumulator.add(ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(content="ab"))]))
-    assert accumulator.texts == {0: ["ab"] * 100}
+    add(accumulator, chunk_of_text("ab"))
+    pieces: list[str] = []
+    for number in range(10 * PACKED):
+        add(accumulator, chunk_of_text(f"{number:04}"))
+        text = accumulator.texts[0]
+        assert len(text) <= number // PACKED + PACKED + 1
+        whole = [piece for piece in text if len(piece) > 4]
+        assert all(one is other for one, other in zip(pieces, whole, strict=False))
+        pieces = whole
+    assert len(pieces) >= 9
+    assert all(len(piece) >= 4 * PACKED - 2 for piece in pieces)
+    said = "ab" + "".join(f"{number:04}" for number in range(10 * PACKED))
+    message = accumulator.completion().choices[0].message
+    assert message.content == said
+    if add is Accumulator.add:
+        assert message.reasoning_content == said
+
+
+def test_a_stream_keeps_its_text_and_little_more() -> None:
+    """However many tokens come in a read, and whatever else they hold."""
+    for reads in (1, 7, 1000):
+        reply = Reply()
+        reply.start(200, [(b"content-type", b"text/event-stream")])
+        events = []
+        for number in range(1000):
+            name = "arguments" if number % 3 else "name"
+            calls = [{"index": 0, "function": {name: f"{number:04}"}}] if number % 5 == 0 else None
+            delta = {"content": f"{number:04}", **({"tool_calls": calls} if calls else {})}
+            events.append(b"data: %s\n\n" % msgspec.json.encode({"id": "x", "choices": [{"index": 0, "delta": delta}]}))
+        for at in range(0, 1000, reads):
+            reply.receive(b"".join(events[at : at + reads]))
+        text = reply._accumulator.texts[0]
+        assert "".join(text) == "".join(f"{number:04}" for number in range(1000))
+        assert len(text) <= 1000 / PACKED + 2 * PACKED
 
 
 def test_a_chunk_of_text_is_folded_in_as_any_other() -> None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from .._json import NOT_TYPED, clean, loads, loads_keeping_surrogates
+from ..accumulate import PACKED
 from ..chunks import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -98,7 +99,10 @@ class OpenAIEvents:
                 accumulator.last = chunk
                 if content:
                     contents += 1
-        accumulator.contents += contents
+        if contents:
+            accumulator.contents += contents
+            if accumulator.contents % PACKED < contents:
+                accumulator.pack()
         return signal
 
     def _is_odd(self, event: bytes) -> bool:
