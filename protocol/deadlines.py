@@ -68,13 +68,15 @@ class Deadlines:
     ``total_at`` is the absolute time at which the whole call must be over, if there is one.
     """
 
-    __slots__ = ("_idle", "_phase", "_timeout", "_until", "total_at")
+    __slots__ = ("_idle", "_moment", "_phase", "_timeout", "_until", "total_at")
 
     def __init__(self, timeout: Timeout, now: float, total_at: float | None = None) -> None:
         self._timeout = timeout
         self.total_at = math.inf if total_at is None else total_at
         """When the whole call must be over; ``math.inf`` for never."""
         self._idle = math.inf if timeout.idle is None else timeout.idle
+        # The deadline that has passed while nobody waited, and until when one may wait all the same.
+        self._moment = (-math.inf, -math.inf)
         self.connecting(now)
 
     def connecting(self, now: float) -> None:
@@ -105,10 +107,15 @@ class Deadlines:
         """Until when a caller who begins to wait now may wait; ``math.inf`` for ever.
 
         That is the deadline. If it has passed before he came, it was he who was away, not the server: there is a
-        moment left, in which what has arrived meanwhile can be read. Not so with the total, which is his own.
+        moment left, in which what has arrived meanwhile can be read: one moment, until content comes, however often he
+        comes. Not so with the total, which is his own.
         """
         until = self._until
-        return until if now < until or now >= self.total_at else now + _MOMENT
+        if now < until or now >= self.total_at:
+            return until
+        if self._moment[0] != until:
+            self._moment = (until, now + _MOMENT)
+        return self._moment[1]
 
     def error(self, where: str = "", why: str = "") -> TimeoutError:
         """The error for the deadline that comes first: call it when that has passed. ``why`` is a clause that says

@@ -115,6 +115,10 @@ def test_how_long_a_caller_may_wait() -> None:
     assert deadlines.wait_until(103.9) == 104.0
     late = deadlines.wait_until(200.0)
     assert 200.0 < late < 200.1, "he was away: what has come meanwhile is still to be had"
+    assert deadlines.wait_until(late - 0.001) == late, "but a server that says nothing to the point gets no more time"
+    assert deadlines.wait_until(late + 50) == late
+    deadlines.content(300.0)
+    assert deadlines.wait_until(400.0) > 400.0
     assert Deadlines(Timeout(None, None, None, None), 0.0).wait_until(1e9) == math.inf
 
 

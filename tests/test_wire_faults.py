@@ -429,8 +429,8 @@ class Eager:
     """A server whose answer comes with the last bytes of its handshake, and its end with these, too: in TLS within a
     proxy's TLS, if that is asked for."""
 
-    def __init__(self, context: ssl.SSLContext, proxy: ssl.SSLContext | None, *, ends: bool) -> None:
-        self._context, self._proxy, self._ends = context, proxy, ends
+    def __init__(self, context: ssl.SSLContext, proxy: ssl.SSLContext | None, end: str) -> None:
+        self._context, self._proxy, self._end = context, proxy, end
 
     def __call__(self, connection: socket.socket) -> None:
         outer = None
@@ -443,23 +443,23 @@ class Eager:
         while not inner.complete:
             say(connection, words, outer)
             words = inner.answer(heard(connection, outer))
-        words += inner.say(said("early"))
-        if self._ends:
+        words += inner.say(BEGUN if self._end == "breaks off" else said("early"))
+        if self._end == "ends":
             words += inner.bye()
         say(connection, words, outer)
-        if self._ends:
+        if self._end != "goes on":
             connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
 
 
 @each_loop
-@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "ends"])
+@pytest.mark.parametrize("end", ["goes on", "ends", "breaks off"])
 @pytest.mark.parametrize("proxied", [False, True], ids=["TLS", "TLS in TLS"])
 def test_bytes_that_come_with_the_handshake(
     kind: WireKind,
     proxied: bool,
-    ends: bool,
+    end: str,
     authority: trustme.CA,
     server_context: ssl.SSLContext,
     trusting: ssl.SSLContext,
@@ -474,10 +474,14 @@ def test_bytes_that_come_with_the_handshake(
             server = "localhost:1" if proxied else f"127.0.0.1:{port}"
             with anyio.fail_after(5):
                 call = wire.call(f"https://{server}/v1", proxy=f"https://127.0.0.1:{port}" if proxied else None)
-                assert await call.text() == "early"
+                events = await call.rest()
+            if end == "breaks off":
+                assert partial_of(failure(events)) == "ab"
+            else:
+                assert text(events) == "early"
             assert wire.connections[0] == 0
 
-    with serving(Eager(context, server_context if proxied else None, ends=ends)) as port:
+    with serving(Eager(context, server_context if proxied else None, end)) as port:
         kind.run(main, port)
 
 
