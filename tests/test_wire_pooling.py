@@ -88,6 +88,8 @@ def test_never_more_than_so_many_and_in_the_order_of_asking(kind: WireKind) -> N
             for number in range(10):
                 gates.open(number)
                 await until(lambda: len(heard_of) == number + 1)  # noqa: B023
+                # The next one's turn has come: he is there before the one behind him is let go.
+                await until(lambda: gates.asked == min(number + 3, 10))  # noqa: B023
                 assert wire.connections[0] <= 2
             assert wire.connections == (0, 2)
 
