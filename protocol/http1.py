@@ -95,7 +95,7 @@ HTTP1_TRANSITIONS: dict[tuple[HTTP1State, str], frozenset[HTTP1State]] = {
     (_CLOSED, "fail"): frozenset({_CLOSED}),
 }
 
-# Looked up once: for each token, and for each of h11's events.
+# Looked up once, for each token.
 _NEED_DATA, _DATA = h11.NEED_DATA, h11.Data
 
 # The line before a chunk (RFC 9112 section 7.1) at its plainest; and the beginning of one.
@@ -118,8 +118,8 @@ class HTTP1Exchange:
     """
 
     __slots__ = (
-        "_chunked", "_connection", "_head_left", "_held", "_outgoing", "_owed", "_silent", "_sound", "_state", "reply",
-        "url",
+        "_chunked", "_connection", "_head_left", "_held", "_outgoing", "_owed", "_proxy", "_silent", "_sound",
+        "_state", "reply", "url",
     )  # fmt: skip
 
     def __init__(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> None:
@@ -131,12 +131,13 @@ class HTTP1Exchange:
         """Where the connection leads, be it through a proxy."""
         self._head_left = reply.limits.head
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=reply.limits.head)
+        self._proxy = proxy
         self._outgoing = _encoded(self._connection, request, proxy)
         self._state = _HEAD
         self._silent = True
         self._sound = True
-        # Whether it is known where h11 stands in a chunked body: so many bytes before the end of a chunk. These bytes,
-        # the beginning of the line before a chunk, it has not got yet.
+        # Whether it is known where h11 stands in a chunked body: so many bytes before the end of a chunk; and what it
+        # has not got yet of the line before one.
         self._chunked = False
         self._owed = 0
         self._held = b""
@@ -228,8 +229,8 @@ class HTTP1Exchange:
         self._close()
         return self.reply.fail(error)
 
-    def next(self, request: HTTPRequest, reply: Reply, *, proxy: Proxy | None = None) -> HTTP1Exchange:
-        """The exchange for the next request on the same connection. This one is over then.
+    def next(self, request: HTTPRequest, reply: Reply) -> HTTP1Exchange:
+        """The exchange for the next request on the same connection, through the same proxy. This one is over then.
 
         Raises `UsageError` where the connection is not `reusable`; and as the constructor does. When it raises, nothing
         has changed.
@@ -237,7 +238,7 @@ class HTTP1Exchange:
         if (self._state, "next") not in HTTP1_TRANSITIONS:
             raise UsageError(f"HTTP1Exchange.next() can't be called now: {self._state.value}")
         # One of h11's connections has nothing to tell the next: not a byte is left, and the limits may be others.
-        following = HTTP1Exchange(request, reply, proxy=proxy)
+        following = HTTP1Exchange(request, reply, proxy=self._proxy)
         self._state = _CLOSED
         return following
 
@@ -316,8 +317,7 @@ class HTTP1Exchange:
                 elif type(event) is h11.EndOfMessage:
                     over = True
                     break
-                elif event is h11.PAUSED:
-                    # A request with Upgrade, or for CONNECT, and the server agrees.
+                elif event is h11.PAUSED:  # a request with Upgrade, or for CONNECT, and the server agrees
                     raise h11.RemoteProtocolError("the server goes on in another protocol")
         except h11.RemoteProtocolError as error:
             failure = self._wrong(error)

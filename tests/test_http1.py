@@ -803,10 +803,14 @@ def test_through_a_tunnel_nothing_is_said_of_the_proxy(url: str, proxy: str) -> 
 
 
 def test_the_next_request_through_a_proxy() -> None:
+    """A connection leads where it led before."""
     proxy = Proxy.parse("http://me:pass@proxy.example")
-    for first in (proxy, None):
-        made = fed(LENGTH, proxy=first)[1].next(REQUEST, Reply(), proxy=proxy)
-        assert made.data_to_send().startswith(b"POST http://api.example:8000/v1/")
+    through = fed(LENGTH, proxy=proxy)[1].next(REQUEST, Reply()).data_to_send()
+    assert through.startswith(b"POST http://api.example:8000/v1/")
+    assert b"\r\nproxy-authorization: Basic " in through
+    direct = fed(LENGTH)[1].next(REQUEST, Reply()).data_to_send()
+    assert direct.startswith(b"POST /v1/")
+    assert b"roxy" not in direct
 
 
 SECRET = b"sk-very-secret-indeed"

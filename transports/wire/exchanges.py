@@ -94,7 +94,7 @@ class LineExchange:
         if last is None:
             machine = HTTP1Exchange(self._request, self._reply, proxy=self._proxy)
         else:
-            machine = last.next(self._request, self._reply, proxy=self._proxy)
+            machine = last.next(self._request, self._reply)
         self._machine = line.machine = machine
         return machine.data_to_send()
 
