@@ -266,7 +266,7 @@ class Accumulator:
     With ``extras=False`` vendor fields are left out, which spares decoding every payload twice.
     """
 
-    __slots__ = ("_choices", "_extra", "_extras", "_first", "_usage", "contents", "last", "texts")
+    __slots__ = ("_choices", "_extra", "_extras", "_first", "_usage", "contents", "last", "named", "texts")
 
     def __init__(self, *, extras: bool = True) -> None:
         self._extras = extras
@@ -279,6 +279,8 @@ class Accumulator:
         self._extra: dict[str, Any] = {}
         # The first chunk that has an id (Azure's first one has none) names the reply.
         self._first: ChatCompletionChunk | None = None
+        self.named = False
+        """Has a chunk come that has an id?"""
         self.last: ChatCompletionChunk | None = None
         self._usage: Usage | None = None
 
@@ -286,11 +288,6 @@ class Accumulator:
     def empty(self) -> bool:
         """Has no chunk come yet?"""
         return self.last is None
-
-    @property
-    def named(self) -> bool:
-        """Has a chunk come that has an id?"""
-        return self._first is not None
 
     @property
     def finished(self) -> bool:
@@ -322,7 +319,7 @@ class Accumulator:
         if not self.contents % PACKED:
             self.pack()
         if self._first is None and chunk.id:
-            self._first = chunk
+            self._first, self.named = chunk, True
         if self._extras:
             _merge(self._extra, chunk.model_extra)
 

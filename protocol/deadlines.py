@@ -91,10 +91,7 @@ class Deadlines:
 
     def content(self, now: float) -> None:
         """Content has come."""
-        self._phase = "idle"
-        # For each token, hence without a call.
-        at = now + self._idle
-        self._until = at if at < self.total_at else self.total_at
+        self.wait_until(now, now)
 
     def _begin(self, now: float, seconds: float | None) -> None:
         self._until = self.total_at if seconds is None else min(now + seconds, self.total_at)
@@ -103,13 +100,18 @@ class Deadlines:
         """How long the next step may take: seconds, at least 0; None for ever."""
         return None if self._until == math.inf else max(self._until - now, 0.0)
 
-    def wait_until(self, now: float) -> float:
+    def wait_until(self, now: float, content_at: float | None = None) -> float:
         """Until when a caller who begins to wait now may wait; ``math.inf`` for ever.
 
         That is the deadline. If it has passed before he came, it was he who was away, not the server: there is a
         moment left, in which what has arrived meanwhile can be read: one moment, until content comes, however often he
-        comes. Not so with the total, which is his own.
+        comes. Not so with the total, which is his own. ``content_at``: when content came, if `content` was not told;
+        for who has much of it, one call in place of two.
         """
+        if content_at is not None:
+            self._phase = "idle"
+            at = content_at + self._idle
+            self._until = at if at < self.total_at else self.total_at
         until = self._until
         if now < until or now >= self.total_at:
             return until

@@ -107,9 +107,10 @@ class Reply:
         self.done = False
         """Whether the verdict has been given."""
         self._splitter = BlockSplitter(self.limits, at_start=False)
-        self._accumulator = Accumulator(extras=False)
+        self.accumulator = Accumulator(extras=False)
+        """What has come so far, without vendor fields; only to be looked at."""
         self._stop = None if stop is None else StopWords(stop)
-        self._reader = reader_for(self._kind, self._accumulator, self._stop)
+        self._reader = reader_for(self._kind, self.accumulator, self._stop)
         self._sniffer = Sniffer(b"")
         self._decoder: ContentDecoder | None = None
         self._body = bytearray()
@@ -130,12 +131,12 @@ class Reply:
     @property
     def contents(self) -> int:
         """How many chunks with content have come. It alone ends retrying and re-arms deadlines."""
-        return self._accumulator.contents
+        return self.accumulator.contents
 
     @property
     def new_token(self) -> str | None:
         """The nonce that an Opchatgpts reply says to go on with, or None."""
-        return new_token(self._accumulator.last) if self.dialect == "opchatgpts" else None
+        return new_token(self.accumulator.last) if self.dialect == "opchatgpts" else None
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[Event]:
         """The head has come: its status, and its header fields as h11 and httpcore give them.
@@ -214,7 +215,7 @@ class Reply:
 
     def partial(self) -> ChatCompletion | None:
         """What has arrived so far, accumulated; None when that is nothing."""
-        return None if self._accumulator.empty else self._accumulator.completion()
+        return None if self.accumulator.empty else self.accumulator.completion()
 
     # -- the body ------------------------------------------------------------------------------
 
@@ -311,7 +312,7 @@ class Reply:
             events += self._read_pending()
             if self.done:
                 return events
-        if self._accumulator.complete:
+        if self.accumulator.complete:
             return events + self._ended()
         return events + self._truncated(error)
 
@@ -347,15 +348,15 @@ class Reply:
         if self._stop is not None:
             cut(whole, self._stop)
         chunk = chunk_of(whole)
-        self._accumulator.add(chunk)
+        self.accumulator.add(chunk)
         self._end()
-        return [chunk, StreamEnded(self._accumulator.finished, whole)]
+        return [chunk, StreamEnded(self.accumulator.finished, whole)]
 
     def _ended(self) -> list[Event]:
         events: list[Event] = []
         self._reader.flush(events)
         self._end()
-        events.append(StreamEnded(self._accumulator.finished))
+        events.append(StreamEnded(self.accumulator.finished))
         return events
 
     def _truncated(self, error: Exception | None, what: str = "", body: bytes = b"") -> list[Event]:

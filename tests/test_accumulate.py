@@ -550,7 +550,7 @@ def test_a_stream_keeps_its_text_and_little_more() -> None:
             events.append(b"data: %s\n\n" % msgspec.json.encode({"id": "x", "choices": [{"index": 0, "delta": delta}]}))
         for at in range(0, 1000, reads):
             reply.receive(b"".join(events[at : at + reads]))
-        text = reply._accumulator.texts[0]
+        text = reply.accumulator.texts[0]
         assert "".join(text) == "".join(f"{number:04}" for number in range(1000))
         assert len(text) <= 1000 / PACKED + 2 * PACKED
 

@@ -216,26 +216,6 @@ class Spoken:
             self._next.release()
 
 
-class Arrivals(Deadlines):
-    """That tells when it was told of content."""
-
-    def __init__(self, timeout: Timeout, now: float, total_at: float | None = None) -> None:
-        super().__init__(timeout, now, total_at)
-        self.arrived: list[float] = []
-
-    def content(self, now: float) -> None:
-        self.arrived.append(now)
-        super().content(now)
-
-
-def _noting(call: Call, timeout: Timeout, total: float | None = None) -> Arrivals:
-    """Its deadlines, such that they tell."""
-    now = time.monotonic()
-    found = Arrivals(timeout, now, None if total is None else now + total)
-    call.exchange._deadlines = found
-    return found
-
-
 def _words(*contents: str) -> list[bytes]:
     return [CHUNKED, *(chunk(event(content)) for content in contents)]
 
@@ -247,11 +227,13 @@ def test_the_deadline_begins_with_what_came_while_one_was_away(kind: WireKind) -
     async def main(url: str) -> None:
         async with kind.wire() as wire:
             call = wire.call(url)
-            deadlines = _noting(call, Timeout(connect=5, first_content=5, idle=0.5))
+            call.exchange._deadlines = Deadlines(Timeout(connect=5, first_content=5, idle=0.5), time.monotonic())
             spoken.go_on(2)
             assert text(await call.events()) == "a"
             spoken.go_on()
-            await until(lambda: len(deadlines.arrived) == 2)
+            feed = call.exchange._feed
+            await until(lambda: feed._contents == 2)
+            arrived = feed._content_at
             await anyio.sleep(0.3)  # what is tested is that time passes
             back = time.monotonic()
             assert text(await call.events()) == "b"
@@ -259,9 +241,9 @@ def test_the_deadline_begins_with_what_came_while_one_was_away(kind: WireKind) -
             assert isinstance(error, TimeoutError)
             assert error.deadline == "idle"
             assert error.partial is not None
-            waited = time.monotonic() - deadlines.arrived[1]
+            waited = time.monotonic() - arrived
             # Not half a second from when he was back.
-            assert 0.5 <= waited < 0.5 + (back - deadlines.arrived[1]), waited
+            assert 0.5 <= waited < 0.5 + (back - arrived), waited
 
     with scripted(spoken) as url:
         kind.run(main, url)

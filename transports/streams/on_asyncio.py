@@ -65,10 +65,7 @@ class AsyncioStream(Layers, asyncio.Protocol):
         self.silent = False
         sink = self._sink
         if sink is not None:
-            if self.tls:
-                self._push_decrypted(sink, data)
-            else:
-                sink.received(data)
+            self._push_decrypted(sink, data)
             return
         self._received.append(data)
         self._size += len(data)
@@ -197,6 +194,13 @@ class AsyncioStream(Layers, asyncio.Protocol):
     def push_to(self, sink: Sink | None) -> None:
         """From now on tell this sink what comes, first of all what has come already; None: keep it for `read`."""
         self._sink = sink
+        told = self.__dict__.pop("data_received", None)
+        if sink is not None and not self.tls:
+            # asyncio itself tells the sink: no call more than need be.
+            self.data_received = told = sink.received  # type: ignore[method-assign]
+        if told is not None:
+            # uvloop keeps the method.
+            self._transport.set_protocol(self)
         if sink is None:
             return
         early, self.early = self.early, b""

@@ -115,8 +115,8 @@ class Pushed(Wait):
     """By the event loop, whoever waits or not. A sink of an asyncio stream."""
 
     __slots__ = (
-        "_contents", "_deadlines", "_eager", "_error", "_events", "_machine", "_over", "_owner", "_reply", "_stream",
-        "_unread",
+        "_accumulator", "_content_at", "_contents", "_deadlines", "_eager", "_error", "_events", "_machine", "_over",
+        "_owner", "_reply", "_stream", "_unread",
     )  # fmt: skip
 
     def __init__(self, stream: Any, machine: HTTP1Exchange, deadlines: Deadlines, owner: Owner) -> None:
@@ -127,7 +127,10 @@ class Pushed(Wait):
         self._deadlines = deadlines
         self._owner: Owner | None = owner
         self._events: list[Event] = []
+        self._accumulator = machine.reply.accumulator
         self._contents = 0
+        # When content has come, of which the deadlines do not know yet.
+        self._content_at: float | None = None
         # Bytes of which nobody has taken the events.
         self._unread = 0
         # Whether somebody waits for anything that comes, not only for events.
@@ -150,9 +153,10 @@ class Pushed(Wait):
             if self._eager:
                 self.wake()
             return
-        if (contents := self._reply.contents) != self._contents:
+        # (For each token, hence with as few calls as can be.)
+        if (contents := self._accumulator.contents) != self._contents:
             self._contents = contents
-            self._deadlines.content(time.monotonic())
+            self._content_at = time.monotonic()
         if self._events:
             self._events += events
         else:
@@ -160,7 +164,7 @@ class Pushed(Wait):
         self._unread += len(data)
         if self._unread > HIGH_WATER:
             self._stream.hold_up()
-        # As `wake`: for each token, hence without a call.
+        # As `wake`.
         future = self._future
         if future is not None and not future.done():
             future.set_result(None)
@@ -217,14 +221,23 @@ class Pushed(Wait):
         elif self._reply.done and self._error is None:
             return []
         else:
-            until = self._deadlines.wait_until(time.monotonic())
+            content_at, self._content_at = self._content_at, None
+            now = time.monotonic()
+            until = self._deadlines.wait_until(now, content_at)
             try:
                 while not self._events:
                     if self._error is not None:
                         raise self._error
-                    if time.monotonic() >= until:
+                    if now >= until:
                         raise Expired
-                    await self.begin(until)
+                    # As `begin`.
+                    self._until = until
+                    self._future = future = self._loop.create_future()
+                    if until < self._timer_at:
+                        self._set_timer(until)
+                    await future
+                    if not self._events:
+                        now = time.monotonic()
             except LINK_ERRORS as error:
                 return self._late(error)
             except BaseException:
@@ -238,8 +251,10 @@ class Pushed(Wait):
         return events
 
     def _late(self, error: Exception) -> list[Event]:
-        machine = self._machine
-        return machine.fail(exchange_error(error, self._deadlines, machine.reply.context))
+        machine, deadlines = self._machine, self._deadlines
+        if self._content_at is not None:
+            deadlines.content(self._content_at)
+        return machine.fail(exchange_error(error, deadlines, machine.reply.context))
 
     def left(self) -> list[Event]:
         """As `Pulled.left`."""
