@@ -50,6 +50,8 @@ EXCEPTIONS: dict[str, set[str]] = {
     "transports/streams/opening.py": {"msgspec", "socket", "ssl"},
     "transports/streams/overseeing.py": {"trio"},
     "transports/streams/racing.py": {"socket"},
+    "transports/streams/waiting.py": {"asyncio"},
+    "transports/wire/feeding.py": {"asyncio"},
     "transports/streams/words.py": {"ssl"},
     "client/aclient.py": {"anyio"},
     # Generators of one's own, in programs that block: an event loop for each answer.

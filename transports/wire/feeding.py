@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import types
+from asyncio import current_task
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from deltawire.protocol import HTTP1State
@@ -10,10 +12,10 @@ from deltawire.protocol import HTTP1State
 from .._errors import LINK_ERRORS, exchange_error
 from .._options import DRAIN_BYTES, DRAIN_SECONDS
 from ..streams.layers import Expired, closed_here
-from ..streams.waiting import Wait
+from ..streams.waiting import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Protocol
 
     from deltawire.protocol import Deadlines, Event, HTTP1Exchange
@@ -111,7 +113,7 @@ class Pulled:
         self._owner = None
 
 
-class Pushed(Wait):
+class Pushed(Turn):
     """By the event loop, whoever waits or not. A sink of an asyncio stream."""
 
     __slots__ = (
@@ -164,10 +166,14 @@ class Pushed(Wait):
         self._unread += len(data)
         if self._unread > HIGH_WATER:
             self._stream.hold_up()
-        # As `wake`.
-        future = self._future
-        if future is not None and not future.done():
-            future.set_result(None)
+        # As `resume`.
+        callback = self._callback
+        if callback is not None:
+            if current_task(self._loop) is None:
+                self._callback = None
+                self._context.run(callback, self)
+            else:
+                self.wake()
 
     def _broke(self, error: BaseException) -> None:
         """What the machine raises is for whoever drives the exchange: the loop would but log it."""
@@ -212,8 +218,9 @@ class Pushed(Wait):
     def _has_begun(self) -> bool:
         return self._over or not self._machine.silent
 
-    async def next_events(self) -> list[Event]:
-        """As `Pulled.next_events`."""
+    @types.coroutine
+    def next_events(self) -> Generator[Any, None, list[Event]]:
+        """As `Pulled.next_events`. (A coroutine that yields by itself, instead of awaiting one that does.)"""
         late: list[Event] = []
         if self._events:
             if time.monotonic() >= self._deadlines.total_at:
@@ -230,12 +237,11 @@ class Pushed(Wait):
                         raise self._error
                     if now >= until:
                         raise Expired
-                    # As `begin`.
                     self._until = until
-                    self._future = future = self._loop.create_future()
                     if until < self._timer_at:
                         self._set_timer(until)
-                    await future
+                    self._asyncio_future_blocking = True
+                    yield self
                     if not self._events:
                         now = time.monotonic()
             except LINK_ERRORS as error:
@@ -278,7 +284,10 @@ class Pushed(Wait):
         while not condition():
             if time.monotonic() >= until:
                 raise Expired
-            await self.begin(until)
+            self._until = until
+            if until < self._timer_at:
+                self._set_timer(until)
+            await self
 
     def close(self) -> None:
         """As `Pulled.close`."""
