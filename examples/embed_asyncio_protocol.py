@@ -57,20 +57,31 @@ class Stream(asyncio.Protocol):
         self.closed.set_result(None)
 
     def late(self) -> None:
-        """The timer has run out; content that has come meanwhile may have moved the deadline."""
+        """The timer has run out. Content that has come meanwhile may have moved the deadline; else there is one moment
+        left, for bytes that the loop has not read yet."""
         self.timer = None
-        if self.deadlines.remaining(self.loop.time()):
+        if self.events:
+            return  # It is the reader who is late: the clock goes on when he comes.
+        now = self.loop.time()
+        if self.deadlines.wait_until(now) > now:
             self.set_timer()
-        elif not self.events:
+        else:
             self.take(self.exchange.fail(self.deadlines.error(self.exchange.reply.context.where())))
-        # (Else it is the reader who is late: the clock goes on when he comes.)
 
     def set_timer(self) -> None:
         if self.timer is None:
             self.timer = self.loop.call_at(self.deadlines.wait_until(self.loop.time()), self.late)
 
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
     def take(self, events: list[Event]) -> None:
         if self.exchange.reply.contents > self.contents:
+            if self.contents == 0:
+                # From now on it may be sooner. (The reader, who is woken by that, sets it anew.)
+                self.stop_timer()
             self.contents = self.exchange.reply.contents
             self.deadlines.content(self.loop.time())
         self.events += events
@@ -99,8 +110,7 @@ class Stream(asyncio.Protocol):
 
     async def aclose(self) -> None:
         """Close the connection, and let nothing be left of it."""
-        if self.timer is not None:
-            self.timer.cancel()
+        self.stop_timer()
         if self.transport is not None:
             self.transport.abort()
             await self.closed

@@ -127,7 +127,8 @@ def ask(questions: list[str]) -> list[str]:
                     key.data.ready(key.fileobj, mask)
                 now = time.monotonic()
                 for call in waiting:
-                    if call.deadlines.remaining(now) == 0 and not call.exchange.done:
+                    # (At its deadline it has one more moment, for what has come since the selector looked.)
+                    if call.deadlines.wait_until(now) <= now and not call.exchange.done:
                         call.late()
         finally:
             for call in calls:

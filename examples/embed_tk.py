@@ -58,6 +58,7 @@ class Call:
             self.take(self.exchange.fail(ConnectError(f"no connection: {os.strerror(code)}")))
             return
         self.deadlines.connected(time.monotonic())
+        self.set_timer()
         self.window.createfilehandler(self.sock, tkinter.READABLE | tkinter.WRITABLE, self.ready)
 
     def ready(self, _: Any, mask: int) -> None:
@@ -89,20 +90,28 @@ class Call:
             self.take(self.exchange.receive(data) if data else self.exchange.end())
 
     def set_timer(self) -> None:
+        if self.timer:
+            self.window.after_cancel(self.timer)
         now = time.monotonic()
         self.timer = self.window.after(int((self.deadlines.wait_until(now) - now) * 1000) + 1, self.late)
 
     def late(self) -> None:
-        """The timer has run out; content that has come meanwhile may have moved the deadline."""
-        if self.deadlines.remaining(time.monotonic()):
+        """The timer has run out. Content that has come meanwhile may have moved the deadline; else there is one moment
+        left, for bytes that Tk has not told of yet."""
+        now = time.monotonic()
+        if self.deadlines.wait_until(now) > now:
             self.set_timer()
         else:
             self.take(self.exchange.fail(self.deadlines.error(self.exchange.reply.context.where())))
 
     def take(self, events: list[Event]) -> None:
         if self.exchange.reply.contents > self.contents:
+            first = self.contents == 0
             self.contents = self.exchange.reply.contents
             self.deadlines.content(time.monotonic())
+            if first:
+                # The deadline may come sooner now.
+                self.set_timer()
         for event in events:
             if isinstance(event, ChatCompletionChunk):
                 self.text.set(self.text.get() + "".join(choice.delta.content or "" for choice in event.choices))

@@ -53,21 +53,33 @@ class Chat(Protocol):
         self.finish()
 
     def set_timer(self) -> None:
+        self.stop_timer()
         now = time.monotonic()
         self.timer = self.reactor.callLater(max(self.deadlines.wait_until(now) - now, 0), self.late)
 
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
     def late(self) -> None:
-        """The timer has run out; content that has come meanwhile may have moved the deadline."""
+        """The timer has run out. Content that has come meanwhile may have moved the deadline; else there is one moment
+        left, for bytes that have come: the reactor runs its timers before it reads."""
         self.timer = None
-        if self.deadlines.remaining(time.monotonic()):
+        now = time.monotonic()
+        if self.deadlines.wait_until(now) > now:
             self.set_timer()
         else:
             self.take(self.exchange.fail(self.deadlines.error(self.exchange.reply.context.where())))
 
     def take(self, events: list[Event]) -> None:
         if self.exchange.reply.contents > self.contents:
+            first = self.contents == 0
             self.contents = self.exchange.reply.contents
             self.deadlines.content(time.monotonic())
+            if first:
+                # The deadline may come sooner now.
+                self.set_timer()
         for event in events:
             if isinstance(event, ChatCompletionChunk):
                 self.text += "".join(choice.delta.content or "" for choice in event.choices)
@@ -78,9 +90,7 @@ class Chat(Protocol):
             cast(Any, self.transport).abortConnection()
 
     def finish(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        self.stop_timer()
         self.answer.callback(self.text)
 
 

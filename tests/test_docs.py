@@ -5,20 +5,36 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
+import contextlib
 import inspect
 import re
 import runpy
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 import trustme
+from driving import Peer, free_port, full_listener
 
 import deltawire
+from deltawire.protocol import (
+    ConfigurationError,
+    ConnectError,
+    Deadlines,
+    Endpoint,
+    HTTP1Exchange,
+    Proxy,
+    ProxyError,
+    ReadError,
+    Timeout,
+)
+from deltawire.protocol.urls import parse_url
 from deltawire.testing import ChatServer, ProxyServer, SocksServer
 from deltawire.testing._images import png
 
@@ -106,7 +122,8 @@ def run(block: Block, namespace: dict[str, Any], where: str) -> None:
         exec(code, namespace)
 
 
-def check(section: Section, names: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def check(section: Section, names: dict[str, str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Run it as one program. Returns what it has defined."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in section.blocks:
         for name, stands_for in names.items():
@@ -116,6 +133,7 @@ def check(section: Section, names: dict[str, str], capsys: pytest.CaptureFixture
         assert printed.err == ""
         if block.printed is not None:
             assert printed.out.rstrip("\n") == block.printed.rstrip("\n")
+    return namespace
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
@@ -123,23 +141,107 @@ def test_the_blocks_run(section: Section, names: dict[str, str], capsys: pytest.
     check(section, names, capsys)
 
 
+# --- Driving the machines ---------------------------------------------------------------------------
+
+(DRIVING,) = [each for each in SECTIONS if each.title.startswith("sans-io")]
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' authority is one that OpenSSL trusts by itself."""
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+
+
+@pytest.mark.usefixtures("trusted")
 def test_driving_the_machines_with_tls(
-    names: dict[str, str],
-    capsys: pytest.CaptureFixture[str],
-    server_context: ssl.SSLContext,
-    authority: trustme.CA,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    names: dict[str, str], capsys: pytest.CaptureFixture[str], server_context: ssl.SSLContext
 ) -> None:
     """The same program for a server that wants TLS, to which proxies give tunnels."""
-    trusted = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(trusted))
-    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    (section,) = [each for each in SECTIONS if each.title.startswith("sans-io")]
     with ChatServer(tokens=["Hello", " there", "."], ssl_context=server_context) as server:
-        check(section, {**names, "http://localhost:8000/v1": server.url}, capsys)
-        # Two on one connection that is kept; each of the others has its own.
-        assert [each.connection for each in server.requests] == [1, 2, 2, 3, 4, 5]
+        check(DRIVING, {**names, "http://localhost:8000/v1": server.url}, capsys)
+        # Two each on connections that are kept: to the server, and through either proxy.
+        assert [each.connection for each in server.requests] == [1, 2, 2, 3, 3, 4, 4, 5]
+
+
+@pytest.fixture
+def driving(names: dict[str, str], capsys: pytest.CaptureFixture[str]) -> SimpleNamespace:
+    """What the guide's program has defined when it is over."""
+    return SimpleNamespace(**check(DRIVING, names, capsys))
+
+
+def deadlines(connect: float = 5) -> Deadlines:
+    return Deadlines(Timeout(connect=connect), time.monotonic())
+
+
+def test_a_server_that_says_nothing_to_tls(driving: SimpleNamespace) -> None:
+    with Peer() as server, pytest.raises(TimeoutError, match=r"within 0\.2 s \(Timeout\.connect\) \(127\.0\.0\.1:"):
+        driving.connect(parse_url(f"https://127.0.0.1:{server.port}/"), deadlines(0.2))
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_a_proxy_that_says_nothing(scheme: str, driving: SimpleNamespace) -> None:
+    url = parse_url("https://server.example/")
+    with Peer() as silent, pytest.raises(TimeoutError, match=r"Timeout\.connect.* via the proxy ") as raised:
+        driving.connect_through(Proxy.parse(f"{scheme}://127.0.0.1:{silent.port}"), url, deadlines(0.2))
+    assert isinstance(raised.value, deltawire.protocol.TimeoutError)
+
+
+def test_a_proxy_that_does_not_finish_its_refusal(driving: SimpleNamespace) -> None:
+    with Peer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nNo") as proxy, pytest.raises(ProxyError) as raised:
+        driving.connect_through(
+            Proxy.parse(f"http://127.0.0.1:{proxy.port}"), parse_url("https://server.example/"), deadlines(0.2)
+        )
+    assert raised.value.status_code == 403
+
+
+def test_a_proxy_that_nobody_reaches(driving: SimpleNamespace) -> None:
+    url = parse_url("https://server.example/")
+    with full_listener() as port, pytest.raises(TimeoutError, match="no connection within"):
+        driving.connect_through(Proxy.parse(f"http://127.0.0.1:{port}"), url, deadlines(0.2))
+    with pytest.raises(ConnectError, match="via the proxy http://127"):
+        driving.connect_through(Proxy.parse(f"http://127.0.0.1:{free_port()}"), url, deadlines())
+
+
+def test_tls_that_fails_behind_a_tunnel(driving: SimpleNamespace, proxy: ProxyServer, tls_server: ChatServer) -> None:
+    with pytest.raises(ConnectError, match="certificate verify failed"):
+        driving.connect_through(Proxy.parse(proxy.url), parse_url(tls_server.url), deadlines())
+    assert [each.method for each in proxy.requests] == ["CONNECT"]
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_proxy_that_wants_tls(driving: SimpleNamespace, tls_proxy: ProxyServer, server: ChatServer) -> None:
+    proxy = Proxy.parse(tls_proxy.url)
+    with contextlib.closing(driving.LineThrough(proxy)) as line:
+        for _ in range(2):
+            line.ask(*Endpoint.at(server.url).prepare(driving.chat, api_key="sk-of-the-reader", proxy=proxy))
+    assert [each.connection for each in tls_proxy.requests] == [1, 1]
+    with pytest.raises(ConfigurationError, match="TLS inside TLS"):
+        driving.connect_through(proxy, parse_url("https://server.example/"), deadlines())
+
+
+def test_no_time_left_to_connect(driving: SimpleNamespace, server: ChatServer) -> None:
+    """A timeout of 0 would be a socket that does not block."""
+    late = Deadlines(Timeout(total=1), time.monotonic(), total_at=time.monotonic())
+    with pytest.raises(TimeoutError, match=r"Timeout\.total"):
+        driving.connect(parse_url(server.url), late)
+
+
+def test_what_is_lost_before_it_stands(driving: SimpleNamespace) -> None:
+    """Why it is to be told as a `ConnectError`."""
+
+    def told(verb: str, *arguments: Exception) -> type[Exception]:
+        exchange = HTTP1Exchange.chat(driving.chat, driving.endpoint, api_key="sk-of-the-reader")
+        (event,) = getattr(exchange, verb)(*arguments)
+        return type(event.error)
+
+    assert told("fail", ConnectError("no connection")) is ConnectError
+    assert told("fail", OSError("reset")) is ReadError
+    assert told("end") is ReadError
+
+
+# --- The documents themselves -----------------------------------------------------------------------
 
 
 def test_the_diagrams_are_those_of_the_machines() -> None:

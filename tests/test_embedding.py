@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,48 @@ def test_failures(name: str, server: ChatServer) -> None:
 def test_deadlines(name: str, server: ChatServer) -> None:
     check_all(name, LATE, server, QUICK)
     assert {server.wait_outcome(index) for index in range(len(LATE))} == {"client-closed"}
+
+
+# The program says it by one number: so the idle deadline is that, and the first content may take far longer.
+PATIENT_AT_FIRST = """
+from deltawire.protocol import Timeout
+Timeout.of = classmethod(lambda cls, seconds: cls(first_content=600, idle=seconds))
+"""
+
+
+@every
+def test_a_deadline_that_comes_sooner_from_the_first_content_on(name: str, server: ChatServer) -> None:
+    server.plan(STALLED)
+    source = PATIENT_AT_FIRST + source_of(name)
+    with running(source, "Hi", environment=environment(server, QUICK)) as process:
+        assert server.wait_outcome(0, 20) == "client-closed"
+        (request,) = server.requests
+        assert time.monotonic() - request.sent[0] < 2
+        printed, complaints = process.communicate(timeout=20)
+    assert re.fullmatch(r"Hel \[TimeoutError: no further content within 0\.3 s .*\]\n", printed), printed
+    assert complaints == ""
+
+
+# The program has other things to do when the first content comes, for longer than it waits for the next one.
+BUSY = """
+import time
+from deltawire.protocol import Deadlines
+arm = Deadlines.content
+
+def content(self, now):
+    arm(self, now)
+    Deadlines.content = arm
+    time.sleep(0.6)
+
+Deadlines.content = content
+"""
+
+
+@every
+def test_what_has_come_is_read_though_the_deadline_has_passed(name: str, server: ChatServer) -> None:
+    """Some loops look at their timers before they look at their sockets."""
+    server.plan(Answer(tokens=["Hel", "lo"], pace=0.05))
+    assert run_program(BUSY + source_of(name), "Hi", **environment(server, QUICK)) == "Hello\n"
 
 
 @every
