@@ -33,7 +33,7 @@ _STOPS, _EVERY = 0.1, 200
 
 # As much may be held, besides the text. On asyncio a read takes 256 KiB at once, and is held several times while its
 # bytes become the chunks of as much again, for which the reader has not asked yet.
-_BUDGET = 4.0
+_BUDGET = 2.0
 _MIB = 1 / 1024 / 1024
 
 
