@@ -49,7 +49,7 @@ LLAMA_REQUIREMENTS = [f"{LLAMA}[server]=={LLAMA_VERSION}", "gguf==0.19.0"]
 LITELLM_REQUIREMENTS = ["litellm[proxy]==1.106.2"]
 
 # Seconds. None of them is near what the step takes, even on a slow machine.
-APT_TIME, PIP_TIME, BUILD_TIME, PYTEST_TIME, STOP_TIME = 600, 1200, 3600, 1200, 60
+APT_TIME, PIP_TIME, BUILD_TIME, PYTEST_TIME, STOP_TIME = 600, 1200, 3600, 2400, 60
 
 SBIN = ("/usr/sbin", "/usr/local/sbin")  # where Debian keeps some of them, and not on everybody's PATH
 

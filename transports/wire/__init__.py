@@ -13,10 +13,10 @@ in the pool. ::
     feeding.py       how bytes come to an exchange there: pushed (asyncio) or pulled (trio)
 
 Pushed and pulled. asyncio calls a protocol with the bytes as they come: they go through the machine there and then,
-and whoever waits goes on only when there is an event for him, and then at once, within that call (`Turn`). So a token costs
-no task, no queue, no further round of the loop, and no timer; what the machine has to say while its owner is away waits as events, and when that becomes too much the
-socket is not read any more until he has taken them. Elsewhere the owner reads the socket by himself, and nothing comes
-while he is away.
+and whoever waits goes on only when there is an event for him, and then at once, within that call (`Turn`). So a token
+costs no task, no queue, no further round of the loop, and no timer; what the machine has to say while its owner is away
+waits as events, and when that becomes too much the socket is not read any more until he has taken them. Elsewhere the
+owner reads the socket by himself, and nothing comes while he is away.
 
 Time. The deadline of the first content, and of each next one, begins with the content that came before; on asyncio
 that is when the loop was told of it, else when it was read. Each wait of the owner's has the exchange's deadline as it
