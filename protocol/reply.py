@@ -103,7 +103,8 @@ class Reply:
         """The header fields of the head."""
         self.limits = limits or DEFAULT_LIMITS
         """What it may keep."""
-        self._state = _IDLE
+        self.state = _IDLE
+        """Where the reply stands."""
         self.done = False
         """Whether the verdict has been given."""
         self._splitter = BlockSplitter(self.limits, at_start=False)
@@ -117,11 +118,6 @@ class Reply:
         self._received = 0
         # Whether the state is EVENTS and the bytes need no decoding.
         self._plain_events = False
-
-    @property
-    def state(self) -> State:
-        """Where the reply stands."""
-        return self._state
 
     @property
     def request_id(self) -> str | None:
@@ -158,9 +154,9 @@ class Reply:
         if 200 <= status < 300:
             types = (value for name, value in headers if name.lower() == b"content-type")
             self._sniffer = Sniffer(next(types, b""))
-            self._state = _SNIFFING
+            self.state = _SNIFFING
         else:
-            self._state = _ERROR_BODY
+            self.state = _ERROR_BODY
         return []
 
     def receive(self, data: bytes) -> list[Event]:
@@ -170,14 +166,18 @@ class Reply:
             size = self._received + len(data)
             if size <= self.limits.reply:
                 self._received = size
-                payload = self._splitter.receive_one(data)
-                if payload is None:
+                splitter = self._splitter
+                # One block that is one ``data: `` line, as servers write it: seen in place, for each token.
+                if (
+                    splitter.odd or splitter.rest or data.find(b"\n") != len(data) - 2 or data[-1] != 0x0A
+                    or data[:6] != b"data: " or b"\r" in data or len(data) > splitter.small
+                ):  # fmt: skip
                     return self._read_events(data)
                 events: list[Event] = []
-                signal = self._reader.read((payload,), events)
+                signal = self._reader.read((data[6:-2],), events)
                 return events if signal is None else events + self._conclude(signal)
         self._check("receive")
-        if self._state is _DONE or not data:
+        if self.state is _DONE or not data:
             return []
         data = bytes(data)
         if self._decoder is None:
@@ -186,19 +186,19 @@ class Reply:
         try:
             for piece in self._decoder.receive(data):
                 events += self._take(piece)
-                if self._state is _DONE:
+                if self.state is _DONE:
                     break
         except ValueError as error:
-            if self._state is _ERROR_BODY:
+            if self.state is _ERROR_BODY:
                 return events + self._finish(error)
-            if self._state is not _DONE:
+            if self.state is not _DONE:
                 what = f"the body is not in the Content-Encoding it claims: {error}"
                 events += self._fail(UnexpectedReplyError(f"{what}{self._where()}"))
         return events
 
     def end(self) -> list[Event]:
         """The body is over, in good order as far as HTTP can tell. Idempotent."""
-        if self._state is _IDLE:
+        if self.state is _IDLE:
             return self._fail(
                 ReadError(f"the server closed the connection without an answer{self.context.where()}: try again")
             )
@@ -209,7 +209,7 @@ class Reply:
 
         A reply that was complete but for its end marker is good all the same.
         """
-        if self._state is _IDLE:
+        if self.state is _IDLE:
             return self._fail(verdicts.typed(error, self.context))
         return self._finish(error)
 
@@ -220,22 +220,22 @@ class Reply:
     # -- the body ------------------------------------------------------------------------------
 
     def _take(self, data: bytes) -> list[Event]:
-        if self._state is _ERROR_BODY:
+        if self.state is _ERROR_BODY:
             return self._read_error_body(data)
         self._received += len(data)
         over = self._received - self.limits.reply
         if over > 0:
             data = data[:-over]
         events: list[Event]
-        if self._state is _EVENTS:
+        if self.state is _EVENTS:
             events = self._read_events(data)
-        elif self._state is _SNIFFING:
+        elif self.state is _SNIFFING:
             events = self._sniff(data)
-        elif self._state is _DOCUMENT:
+        elif self.state is _DOCUMENT:
             events = self._read_document(data)
         else:
             events = self._read_unexpected(data)
-        if over > 0 and self._state is not _DONE:
+        if over > 0 and self.state is not _DONE:
             events += self._too_large("the reply", "reply", self.limits.reply)
         return events
 
@@ -266,13 +266,13 @@ class Reply:
         seen = self._sniffer.seen
         decided = self._kind.reads(decided)
         if decided == "events":
-            self._state = _EVENTS
+            self.state = _EVENTS
             self._plain_events = self._decoder is None
             return self._read_events(seen)
         if decided == "document":
-            self._state = _DOCUMENT
+            self.state = _DOCUMENT
             return self._read_document(seen)
-        self._state = _UNEXPECTED
+        self.state = _UNEXPECTED
         return self._read_unexpected(seen)
 
     def _read_document(self, data: bytes) -> list[Event]:
@@ -297,18 +297,18 @@ class Reply:
 
     def _finish(self, error: Exception | None) -> list[Event]:
         """The bytes are over, in order (None) or not: the verdict."""
-        if self._state is _DONE:
+        if self.state is _DONE:
             return []
-        if self._state is _ERROR_BODY:
+        if self.state is _ERROR_BODY:
             assert self.status is not None
             body = bytes(self._body)
             return self._fail(status_error(self.status, self.headers, body, self.context, self.dialect), error)
-        if self._state is _DOCUMENT:
+        if self.state is _DOCUMENT:
             return self._finish_document(error)
-        if self._state is _UNEXPECTED:
+        if self.state is _UNEXPECTED:
             return self._fail(self._unexpected(self._kind.neither, bytes(self._body)), error)
         events: list[Event] = []
-        if self._state is _EVENTS:
+        if self.state is _EVENTS:
             events += self._read_pending()
             if self.done:
                 return events
@@ -380,7 +380,7 @@ class Reply:
         return events
 
     def _end(self) -> None:
-        self._state = _DONE
+        self.state = _DONE
         self.done = True
         self._plain_events = False
 
@@ -395,5 +395,5 @@ class Reply:
         return self.context.where(f"request id {identity}" if identity else "")
 
     def _check(self, verb: str) -> None:
-        if (self._state, verb) not in TRANSITIONS:
-            raise UsageError(f"Reply.{verb}() can't be called now: {self._state.value}")
+        if (self.state, verb) not in TRANSITIONS:
+            raise UsageError(f"Reply.{verb}() can't be called now: {self.state.value}")

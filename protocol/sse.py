@@ -61,41 +61,26 @@ class BlockSplitter:
     ``at_start=False``: the bytes do not begin where the stream does, so a BOM there is none.
     """
 
-    __slots__ = ("_after_cr", "_first", "_limits", "_line", "_odd", "_rest", "_small", "error")
+    __slots__ = ("_after_cr", "_first", "_limits", "_line", "error", "odd", "rest", "small")
 
     def __init__(self, limits: Limits, *, at_start: bool = True) -> None:
         self._limits = limits
         # Nothing of this size or less can exceed a limit.
-        self._small = min(limits.line, limits.event)
-        self._rest = bytearray()
-        # The length of the line that `_rest` ends in, kept so that it's never measured twice.
+        self.small = min(limits.line, limits.event)
+        self.rest = bytearray()
+        # The length of the line that `rest` ends in, kept so that it's never measured twice.
         self._line = 0
         self._after_cr = False
         # The bytes seen so far while they may still be (part of) a BOM; None once that's decided.
         self._first: bytes | None = b"" if at_start else None
         # Whether one of `_after_cr`, `_first` and `error` says that the next bytes are special.
-        self._odd = at_start
+        self.odd = at_start
         self.error: LimitExceededError | None = None
 
     @property
     def pending(self) -> bytes:
         """The unfinished block: the bytes since the last blank line."""
-        return bytes(self._rest)
-
-    def receive_one(self, data: bytes) -> bytes | None:
-        """The payload, if the read is exactly one block that is one ``data: `` line; else None, and
-        nothing has happened. (What a server writes at once mostly comes at once.)"""
-        if (
-            self._odd
-            or self._rest
-            or data.find(b"\n") != len(data) - 2
-            or data[-1] != 0x0A
-            or data[:6] != b"data: "
-            or b"\r" in data
-            or len(data) > self._small
-        ):
-            return None
-        return data[6:-2]
+        return bytes(self.rest)
 
     def receive(self, data: bytes) -> tuple[bool, list[bytes]]:
         """Take bytes in, give what they complete: (True, payloads) or (False, blocks).
@@ -104,14 +89,14 @@ class BlockSplitter:
         servers ever send: one split gives them, and nothing needs to look at a line again. Otherwise
         blocks, for ``parse_block``; they may begin with blank lines, or be empty.
         """
-        if self._odd:
+        if self.odd:
             data = self._prepare(data)
         if not data:
             return True, []
         if b"\r" in data:
-            self._after_cr = self._odd = data[-1] == 0x0D
+            self._after_cr = self.odd = data[-1] == 0x0D
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        rest = self._rest
+        rest = self.rest
         if rest:
             if b"\n\n" not in data and not (data[0] == 0x0A and rest[-1] == 0x0A):
                 self._keep(data)
@@ -120,7 +105,7 @@ class BlockSplitter:
             data = bytes(rest)
             rest.clear()
             self._line = 0
-        if len(data) > self._small:
+        if len(data) > self.small:
             return False, self._checked(data)
         if data[:6] == b"data: ":
             payloads = self._payloads(data)
@@ -157,7 +142,7 @@ class BlockSplitter:
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
-        self._odd = self._first is not None or self._after_cr
+        self.odd = self._first is not None or self._after_cr
         return data
 
     def end(self) -> bytes:
@@ -165,8 +150,8 @@ class BlockSplitter:
         if self._first and self.error is None:
             first, self._first = self._first, None
             self._keep(first)
-        rest = b"" if self.error is not None else bytes(self._rest).strip(b"\n")
-        self._rest.clear()
+        rest = b"" if self.error is not None else bytes(self.rest).strip(b"\n")
+        self.rest.clear()
         return rest
 
     def _strip_bom(self, data: bytes) -> bytes:
@@ -184,7 +169,7 @@ class BlockSplitter:
         tail = blocks.pop()
         for block in blocks:
             block = block.lstrip(b"\n")
-            if len(block) > self._small and self._overflows(0, 0, block):
+            if len(block) > self.small and self._overflows(0, 0, block):
                 return good
             good.append(block)
         self._keep(tail)
@@ -192,7 +177,7 @@ class BlockSplitter:
 
     def _keep(self, data: bytes) -> None:
         """Add to the unfinished block what holds no blank line. The limits first, then it grows."""
-        rest = self._rest
+        rest = self.rest
         if not rest:
             data = data.lstrip(b"\n")
             if not data:
@@ -200,7 +185,7 @@ class BlockSplitter:
         size, line = len(rest), self._line
         newline = data.rfind(b"\n")
         self._line = line + len(data) if newline < 0 else len(data) - newline - 1
-        if size + len(data) > self._small and self._overflows(size, line, data):
+        if size + len(data) > self.small and self._overflows(size, line, data):
             return
         rest += data
 
@@ -228,8 +213,8 @@ class BlockSplitter:
         name, what, limit = (
             ("line", "a line", limits.line) if line_at <= event_at else ("event", "an event", limits.event)
         )
-        self._rest = bytearray()
-        self._odd = True
+        self.rest = bytearray()
+        self.odd = True
         self.error = LimitExceededError(
             f"the event stream holds {what} of more than {limit} bytes (Limits.{name})",
             limit_name=name,

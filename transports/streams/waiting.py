@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 
 class Wait:
@@ -66,6 +66,10 @@ class Wait:
         return self._future is not None and not self._future.done()
 
 
+# A function that does nothing, and is none of Python's: asyncio calls it after each wait.
+_nothing: Callable[[], None] = [].clear
+
+
 class Turn(Wait):
     """A wait whose end is the waiter's turn at once: `resume` runs him there and then, in the callback that brings what
     he waits for, and not in the next round of the loop, which costs as much as all the rest.
@@ -75,14 +79,16 @@ class Turn(Wait):
     cancelled.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "result")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._asyncio_future_blocking = False
         self._callback: Any = None
         self._context: Any = None
-        self._cancelled: tuple[Any, ...] | None = None
+        self._cancelled: tuple[Any, ...] = ()
+        self.result: Callable[[], None] = _nothing
+        """See `asyncio.Future`."""
 
     def __await__(self) -> Generator[Any, None, None]:
         self._asyncio_future_blocking = True
@@ -118,16 +124,15 @@ class Turn(Wait):
         """See `asyncio.Future`."""
         self._callback, self._context = callback, context
 
-    def result(self) -> None:
-        """See `asyncio.Future`."""
-        if self._cancelled is not None:
-            message, self._cancelled = self._cancelled, None
-            raise CancelledError(*message)
-
     def cancel(self, msg: Any = None) -> bool:
         """See `asyncio.Future`."""
         if self._callback is None:
             return False
         self._cancelled = () if msg is None else (msg,)
+        self.result = self._raise_cancelled
         self.wake()
         return True
+
+    def _raise_cancelled(self) -> None:
+        self.result = _nothing
+        raise CancelledError(*self._cancelled)
