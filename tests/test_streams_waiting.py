@@ -113,6 +113,19 @@ def test_not_in_the_midst_of_another_task(run: Main) -> None:
     run(main)
 
 
+def test_a_callback_without_a_context() -> None:
+    async def main() -> None:
+        turn = Turn(asyncio.get_running_loop())
+        heard: list[Any] = []
+        for go_on in (turn.resume, turn.wake):
+            turn.add_done_callback(heard.append)
+            asyncio.get_running_loop().call_soon(go_on)
+            await _rounds()
+        assert heard == [turn, turn]
+
+    asyncio.run(main())
+
+
 def test_nobody_waits(run: Main) -> None:
     async def main() -> None:
         turn = Turn(asyncio.get_running_loop())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from asyncio import CancelledError, current_task
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Turn(Wait):
 
     def add_done_callback(self, callback: Any, *, context: Any = None) -> None:
         """See `asyncio.Future`."""
-        self._callback, self._context = callback, context
+        self._callback, self._context = callback, copy_context() if context is None else context
 
     def cancel(self, msg: Any = None) -> bool:
         """See `asyncio.Future`."""
