@@ -111,8 +111,8 @@ class AsyncWireTransport:
     one transport may serve one ``asyncio.run`` after the other, and what is open when a loop ends is closed with it.
 
     On asyncio a reply is read, and its deadlines begin, when it comes, be its reader away or not; when the events of
-    64 KiB wait for him, the socket is left alone until he has taken them. Whoever waits for an event goes on in the call
-    by which the loop brings it.
+    64 KiB wait for him, the socket is left alone until he has taken them. Whoever waits for an event goes on in the
+    call by which the loop brings it.
     """
 
     def __init__(
