@@ -230,7 +230,9 @@ def test_interrupted(name: str, server: ChatServer) -> None:
         assert "KeyboardInterrupt" in complaints
     assert "ResourceWarning" not in complaints
     assert "Exception ignored" not in complaints
-    assert "never" not in complaints
+    # (Python 3.10's asyncio complains of an interrupt that comes within a task: "never retrieved".)
+    assert "never awaited" not in complaints
+    assert "was destroyed" not in complaints
     assert [server.wait_outcome(index) for index in range(2)] == ["client-closed"] * 2
 
 
