@@ -78,6 +78,7 @@ class _Call:
         self.name = self.name or function.name
         if function.arguments:
             self.arguments.append(function.arguments)
+            self.arguments.pack()
 
     def function(self) -> Function:
         return Function(name=self.name, arguments="".join(self.arguments))
@@ -216,8 +217,6 @@ class _ChoiceParts:
     def pack(self) -> None:
         for text in (self.content, self.reasoning, self.refusal):
             text.pack()
-        for call in self.calls.all if self.calls else ():
-            call.arguments.pack()
 
     def whole(self) -> Choice:
         reasoning = _joined(self.reasoning)
@@ -311,13 +310,12 @@ class Accumulator:
             if delta.content is not None:
                 parts.content.append(delta.content)
             parts.add_rest(choice, self._extras)
+            parts.pack()
             if self._extras:
                 _merge(parts.extra, choice.model_extra)
                 _merge(parts.message_extra, delta.model_extra, extend=True)
         if chunk.usage is not None:
             self._usage = chunk.usage
-        if not self.contents % PACKED:
-            self.pack()
         if self._first is None and chunk.id:
             self._first, self.named = chunk, True
         if self._extras:

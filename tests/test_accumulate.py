@@ -24,7 +24,7 @@ from deltawire.protocol import (
     Usage,
     accumulate,
 )
-from deltawire.protocol.accumulate import PACKED
+from deltawire.protocol.accumulate import PACKED, Text
 from deltawire.protocol.objects import with_extra
 
 if TYPE_CHECKING:
@@ -535,6 +535,26 @@ def test_texts_take_little_more_space_than_their_letters(
     assert message.content == said
     if add is Accumulator.add:
         assert message.reasoning_content == said
+
+
+def test_thousands_of_tool_calls_are_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece is looked at for packing where it comes, and not with all that came before."""
+    packed = 0
+    real = Text.pack
+
+    def counting(text: Text) -> None:
+        nonlocal packed
+        packed += 1
+        real(text)
+
+    monkeypatch.setattr(Text, "pack", counting)
+    accumulator = Accumulator()
+    for number in range(1000):
+        call = ToolCallDelta(index=number, id=f"c{number}", function=Function(name="f", arguments="{}"))
+        accumulator.add(ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(tool_calls=[call]))]))
+    for _ in range(1000):
+        accumulator.add(ChatCompletionChunk(choices=[ChunkChoice(delta=Delta(role="assistant"))]))
+    assert packed <= 4 * 2000
 
 
 def test_a_stream_keeps_its_text_and_little_more() -> None:

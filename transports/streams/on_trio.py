@@ -95,7 +95,12 @@ class TrioStream(SocketLayers):
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
-                await _wait(trio.lowlevel.wait_writable, self._socket, until)
+                try:
+                    await _wait(trio.lowlevel.wait_writable, self._socket, until)
+                except ConnectionAbortedError:
+                    # Or else it was a reader's time that has come (`end_wait`).
+                    if self.closed:
+                        raise
 
     def abort(self) -> None:
         """End now. Whoever reads or writes gets an `OSError`. Idempotent; to be called by trio's thread."""

@@ -60,6 +60,10 @@ class Overseer:
                     self._look()
         finally:
             self.over = True
+            # Who waits now is to wait by his own means.
+            for stream in list(self._streams):
+                if stream.waits_until is not None:
+                    stream.end_wait()
 
     def _look(self) -> None:
         now = time.monotonic()

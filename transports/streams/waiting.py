@@ -71,6 +71,12 @@ class Wait:
 _nothing: Callable[[], None] = [].clear
 
 
+def raised(error: BaseException) -> None:
+    """To be called by the loop. What is for the loop (`KeyboardInterrupt`, `SystemExit`) has to come so: uvloop lets
+    nothing out that comes from a protocol, and its program would hang."""
+    raise error
+
+
 class Turn(Wait):
     """A wait whose end is the waiter's turn at once: `resume` runs him there and then, in the callback that brings what
     he waits for, and not in the next round of the loop, which costs as much as all the rest.
@@ -97,14 +103,17 @@ class Turn(Wait):
 
     def resume(self) -> None:
         """The event has come: the waiter goes on now."""
-        callback = self._callback
-        if callback is None:
-            return
         if current_task(self._loop) is not None:
             self.wake()
             return
-        self._callback = None
-        self._context.run(callback, self)
+        # In one step: a signal's handler may cancel the waiter at any call.
+        callback, self._callback = self._callback, None
+        if callback is None:
+            return
+        try:
+            self._context.run(callback, self)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._loop.call_soon(raised, error)
 
     def _waits(self) -> bool:
         return self._callback is not None

@@ -128,7 +128,8 @@ class AsyncWireTransport:
         self._options = wire_options(
             verify, keepalive_expiry, max_connections, max_keepalive_connections, uds, local_address
         )
-        # By loop; those of loops that are gone vanish by themselves.
+        # By loop; those of loops that are gone vanish by themselves, unless these were closed without a word to their
+        # async generators (as asyncio.run and trio.run tell them) while connections were idle.
         self._lines: weakref.WeakKeyDictionary[Any, _Lines] = weakref.WeakKeyDictionary()
         self._closed = False
 
@@ -206,7 +207,7 @@ class AsyncWireExchange(LineExchange):
         until = after(self._deadlines.remaining(time.monotonic()))
         if not await lines.take(ticket, until):
             raise self._no_turn(lines.pool.bound)
-        line = ticket.line
+        self._line = line = ticket.line
         if line is not None and not line.stream.get_extra_info("is_readable") and await self._asked(line):
             return
         if line is not None:
@@ -250,10 +251,10 @@ class AsyncWireExchange(LineExchange):
             acknowledge_quickly(stream.get_extra_info("socket"))
             came = await feed.first()
         except OSError:
-            if kept and stream.untouched:
+            if self._given_up(line, kept):
                 return False
             raise
-        given_up = not came and kept and stream.untouched
+        given_up = not came and self._given_up(line, kept)
         if not came and not given_up:
             feed.end()
         return not given_up

@@ -181,7 +181,7 @@ class WireExchange(LineExchange):
         until = after(self._deadlines.remaining(time.monotonic()))
         if not transport.take(ticket, until):
             raise self._no_turn(transport.pool.bound)
-        line = ticket.line
+        self._line = line = ticket.line
         if line is not None and not line.stream.get_extra_info("is_readable"):
             events = self._ask(line)
             if events is not None:
@@ -226,12 +226,12 @@ class WireExchange(LineExchange):
             acknowledge_quickly(stream.get_extra_info("socket"))
             data = stream.read()
         except OSError:
-            if kept and stream.untouched:
+            if self._given_up(line, kept):
                 return None
             raise
         if data:
             return self._machine.receive(data)
-        return None if kept and stream.untouched else self._machine.end()
+        return None if self._given_up(line, kept) else self._machine.end()
 
     def close(self) -> None:
         """See `Exchange`."""

@@ -98,6 +98,11 @@ class LineExchange:
         self._machine = line.machine = machine
         return machine.data_to_send()
 
+    def _given_up(self, line: Line, kept: bool) -> bool:
+        """Whether the line, over which nothing has come, had been given up by its peer while it was kept. (Not so if it
+        was ended here.)"""
+        return kept and bool(line.stream.untouched) and not line.stream.closed
+
     def _again(self) -> None:
         """The line was given up by the peer while it was kept: another one is begun."""
         self._machine = self._line = None

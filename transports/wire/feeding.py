@@ -7,12 +7,12 @@ import types
 from asyncio import current_task
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from deltawire.protocol import HTTP1State
+from deltawire.protocol import HTTP1State, UsageError
 
 from .._errors import LINK_ERRORS, exchange_error
 from .._options import DRAIN_BYTES, DRAIN_SECONDS
 from ..streams.layers import Expired, closed_here
-from ..streams.waiting import Turn
+from ..streams.waiting import Turn, raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -166,19 +166,22 @@ class Pushed(Turn):
         self._unread += len(data)
         if self._unread > HIGH_WATER:
             self._stream.hold_up()
-        # As `resume`.
-        callback = self._callback
+        # As `resume`, in place.
+        if current_task(self._loop) is not None:
+            self.wake()
+            return
+        callback, self._callback = self._callback, None
         if callback is not None:
-            if current_task(self._loop) is None:
-                self._callback = None
+            try:
                 self._context.run(callback, self)
-            else:
-                self.wake()
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._loop.call_soon(raised, error)
 
     def _broke(self, error: BaseException) -> None:
         """What the machine raises is for whoever drives the exchange: the loop would but log it."""
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise error
+            self._loop.call_soon(raised, error)
+            return
         self._over, self._error = True, error
         self._stream.push_to(None)
         self.wake()
@@ -240,6 +243,8 @@ class Pushed(Turn):
                     self._until = until
                     if until < self._timer_at:
                         self._set_timer(until)
+                    if self._callback is not None:
+                        raise UsageError("another task waits for this stream already: let one task read it")
                     self._asyncio_future_blocking = True
                     yield self
                     if not self._events:
@@ -273,6 +278,9 @@ class Pushed(Turn):
 
     async def drain(self) -> None:
         """As `Pulled.drain`."""
+        if self._eager:
+            # Another task does; and the line is not waited for twice.
+            return
         self._eager = True
         self._stream.let_come()
         await self._wait_for(self._has_drained, time.monotonic() + DRAIN_SECONDS)
@@ -295,6 +303,9 @@ class Pushed(Turn):
         if not self._reply.done:
             # Somebody may be waiting.
             self._finish(closed_here())
+        # Nor may anybody drain any longer.
+        self._over = True
+        self.wake()
         self.stop()
         self._stream.let_come()
         self._stream.push_to(None)

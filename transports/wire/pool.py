@@ -157,7 +157,11 @@ class Pool:
 
     def replaced(self, line: Line) -> None:
         """It is of no further use, and who held it opens another one in its place."""
-        self._held.discard(line)
+        if line in self._held:
+            self._held.remove(line)
+        else:
+            # The pool was closed meanwhile, and counts him no more.
+            self._busy += 1
 
     def not_opened(self, todo: Todo) -> None:
         """He who had leave has opened no line."""
@@ -187,6 +191,9 @@ class Pool:
         self._most_idle = 0
         todo.close += [*self._idle, *self._held]
         self._idle.clear()
+        # Who holds one may never come to say that he is done: his loop may be over.
+        self._busy -= len(self._held)
+        self._held.clear()
         todo.wake += self._queue
         self._queue.clear()
 
@@ -202,8 +209,9 @@ class Pool:
             self._held.add(line)
 
     def _release(self, line: Line) -> None:
-        self._held.discard(line)
-        self._busy -= 1
+        if line in self._held:
+            self._held.remove(line)
+            self._busy -= 1
 
     def _next(self, todo: Todo) -> None:
         if self._queue:
