@@ -323,6 +323,31 @@ def test_closing() -> None:
     assert list(owner.pool.lines()) == []
 
 
+def test_a_line_that_is_replaced_when_all_were_closed() -> None:
+    """He counts again, until he says that he has opened none."""
+    owner = Owner()
+    line = owner.line()
+    owner.do(owner.pool.close)
+    assert owner.counts == (0, 0)
+    owner.pool.replaced(line)
+    assert owner.counts == (1, 0)
+    owner.do(owner.pool.not_opened)
+    assert owner.counts == (0, 0)
+    # Who held it may say so late.
+    owner.drop(line)
+    assert owner.counts == (0, 0)
+
+
+def test_how_many_wait() -> None:
+    owner = Owner(max_connections=1)
+    line = owner.line()
+    owner.ask()
+    owner.ask()
+    assert owner.pool.waiting == 2
+    owner.back(line)
+    assert owner.pool.waiting == 1
+
+
 def test_closing_what_is_idle() -> None:
     owner = Owner()
     lines = [owner.line() for _ in range(3)]
