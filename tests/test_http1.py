@@ -997,3 +997,31 @@ def test_a_class_of_ones_own() -> None:
         __slots__ = ()
 
     assert type(Mine.chat(HI, SERVER)) is Mine
+
+
+# --- The short way -----------------------------------------------------------------------------------
+
+_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_TOKEN = b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
+_CHUNK = b"%x\r\n%s\r\n" % (len(_TOKEN), _TOKEN)
+
+
+@pytest.mark.parametrize("at", range(1, len(_CHUNK)))
+def test_a_chunk_in_two_reads_is_no_reason_to_leave_the_short_way(at: int) -> None:
+    """h11 gets that one, to its very end, and none after it: it is known again where it stands."""
+    made = exchange(sent=True)
+    assert made.receive(_CHUNKED_HEAD) == []
+    given: list[bytes] = []
+    real = made._connection.receive_data
+
+    def noting(data: bytes) -> None:
+        given.append(bytes(data))
+        real(data)
+
+    made._connection.receive_data = noting  # type: ignore[method-assign]
+    events = [event for read in (_CHUNK, _CHUNK[:at], _CHUNK[at:], _CHUNK, _CHUNK * 3) for event in made.receive(read)]
+    assert len(events) == 6
+    assert b"".join(given) in (b"", _CHUNK)
+    given.clear()
+    made.receive(_CHUNK)
+    assert given == []
