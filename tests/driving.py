@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import os
@@ -28,6 +29,11 @@ Run = Callable[..., Any]
 
 MODEL = "local-model"
 HI = [{"role": "user", "content": "Hi"}]
+
+# Bound, so nobody else gets its port, and not listening, so whoever connects to it is refused.
+_HELD = socket.socket()
+_HELD.bind(("127.0.0.1", 0))
+atexit.register(_HELD.close)
 
 # Retries, without the waits.
 SOON = RetryPolicy(max_retries=2, initial=0.01)
@@ -279,10 +285,9 @@ def unix_socket(path: str, port: int) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port where nobody listens, nor will: a free one might be another program's server's in a moment."""
+    port: int = _HELD.getsockname()[1]
+    return port
 
 
 @contextlib.contextmanager

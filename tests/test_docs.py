@@ -340,3 +340,24 @@ def test_the_clients_arguments_exist() -> None:
     told = {name for names, *_ in rows("from-g4f.md", "| argument |") for name in re.findall(r"`(\w+)=`", names)}
     assert told
     assert told <= set(inspect.signature(deltawire.Client).parameters)
+
+
+# --- Promises ---------------------------------------------------------------------------------------
+
+
+def test_the_promises_have_tests() -> None:
+    """Each row of docs/reliability.md names tests; they exist, and are no mere names."""
+    promises = rows("reliability.md", "| promise |")
+    assert len(promises) > 30
+    functions: dict[str, set[str]] = {}
+    for promise, held_by in promises:
+        named = re.findall(r"`(\w+\.py)::(\w+)`", held_by)
+        assert named, promise
+        for file, name in named:
+            if file not in functions:
+                tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+                functions[file] = {
+                    each.name for each in tree.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))
+                }
+            assert name.startswith("test_")
+            assert name in functions[file], f"{file}::{name}, of: {promise}"
