@@ -11,6 +11,7 @@ import pytest
 from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 from deltawire.protocol import (
     ConfigurationError,
@@ -27,14 +28,6 @@ from deltawire.protocol.urls import parse_url
 HTTP = "http://s.example/v1"
 P = Proxy("http", "p", 8080)
 SECRET = "s3cr3t"
-
-
-def refused(work: Any, *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(ConfigurationError) as caught:
-        work(*args, **kwargs)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    return str(caught.value)
 
 
 # --- One proxy -------------------------------------------------------------------------------------

@@ -47,7 +47,6 @@ from deltawire.protocol import (
     LimitExceededError,
     Limits,
     MalformedEventError,
-    ModelList,
     ReadError,
     Reply,
     State,
@@ -594,46 +593,6 @@ def test_an_empty_error_is_none(nothing: object) -> None:
     assert text(events) == "a"
     assert chunks(events)[0].error is None
     assert ended(events).finished
-
-
-# --- The list of models ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"object": "list", "data": [{"id": "a", "object": "model", "owned_by": "me"}, {"id": "b"}]},
-        [{"id": "a", "owned_by": "me"}, {"id": "b"}],
-        {"models": [{"id": "a"}, {"id": "b"}]},
-        {"data": ["a", "b"]},
-        {"data": [{"id": "a", "created": "x"}, {"id": "b"}]},
-    ],
-)
-def test_models(body: object) -> None:
-    encoded = json.dumps(body).encode()
-    events = read(encoded, headers=JSON, dialect="models")
-    models = events[0]
-    assert isinstance(models, ModelList)
-    assert [model.id for model in models] == ["a", "b"]
-    assert ended(events) == StreamEnded(True)
-    for _, parts in ways(encoded):
-        same(parts, events, headers=JSON, dialect="models")
-
-
-@pytest.mark.parametrize("body", [b'{"object":"list","data":null}', b'{"data":[]}', b"[]", b'{"models":[]}'])
-def test_no_models(body: bytes) -> None:
-    models = read(body, headers=JSON, dialect="models")[0]
-    assert isinstance(models, ModelList)
-    assert models.data == []
-
-
-def test_models_that_are_none() -> None:
-    for body in (b"{}", b'{"choices": []}', b'{"data": 5}'):
-        assert isinstance(failure(read(body, headers=JSON, dialect="models")), UnexpectedReplyError)
-    error = failure(read(b'{"error": {"message": "no", "code": 401}}', headers=JSON, dialect="models"))
-    assert isinstance(error, APIStatusError)
-    assert error.status_code == 401
-    assert isinstance(failure(read(b'{"data": [', headers=JSON, dialect="models")), TruncatedStreamError)
 
 
 # --- Limits ----------------------------------------------------------------------------------------

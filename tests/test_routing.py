@@ -8,8 +8,9 @@ import pytest
 from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
-from deltawire.protocol import ConfigurationError, Proxy, bypasses, choose_proxy
+from deltawire.protocol import Proxy, bypasses, choose_proxy
 from deltawire.protocol.urls import parse_url
 
 HTTP, HTTPS = "http://s.example/v1", "https://s.example/v1"
@@ -21,14 +22,6 @@ SECRET = "s3cr3t"
 def chosen(url: str, **how: Any) -> str | None:
     proxy = choose_proxy(url, **how)
     return None if proxy is None else proxy.url
-
-
-def refused(work: Any, *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(ConfigurationError) as caught:
-        work(*args, **kwargs)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    return str(caught.value)
 
 
 # --- proxies= --------------------------------------------------------------------------------------
