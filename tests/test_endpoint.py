@@ -10,6 +10,7 @@ from refusals import refused
 from deltawire.protocol import (
     DEFAULT_BASE_URL,
     ChatRequest,
+    ConfigurationError,
     Endpoint,
     HTTPRequest,
     ImageRequest,
@@ -19,6 +20,7 @@ from deltawire.protocol import (
     State,
     StreamFailed,
 )
+from deltawire.protocol.endpoint import api_headers, base_below, key_header
 
 KEY = "sk-test-0123456789"
 
@@ -165,3 +167,149 @@ def test_the_url_of_the_models(base: str) -> None:
     assert fields[b"x-a"] == b"1"
     assert fields[b"authorization"] == f"Bearer {KEY}".encode()
     assert b"content-length" not in fields
+
+
+# --- Whose key, and in which field -----------------------------------------------------------------
+
+CHAT = ChatRequest(messages="hi", model="m")
+
+
+def test_a_key_in_a_field_of_its_own() -> None:
+    """As Azure's api-key: as it is, and never shown."""
+    endpoint = Endpoint.at("http://s/v1", key_field="Api-Key", default_headers={"API-KEY": "old"})
+    for sent in (endpoint.chat(CHAT, api_key=KEY), endpoint.models(api_key=KEY)):
+        assert [value for name, value in sent.headers if name == b"api-key"] == [KEY.encode()]
+        assert b"authorization" not in dict(sent.headers)
+        assert sent.hidden == {b"api-key"}
+    own = Endpoint.at("http://s/v1", key_field="X-Own").chat(CHAT, api_key=KEY)
+    assert KEY not in repr(own)
+    assert own.secrets == (KEY,)
+    assert Endpoint.at("http://s/v1").chat(CHAT, api_key=KEY).hidden == frozenset()
+
+
+def test_who_is_asked_for_a_key() -> None:
+    for needs_key, base in ((None, DEFAULT_BASE_URL), (True, "http://s/v1")):
+        endpoint = Endpoint.at(base, needs_key=needs_key, key_names="A_KEY or B_KEY")
+        for asked in (
+            lambda made=endpoint: made.chat(CHAT),
+            lambda made=endpoint: made.chat(CHAT, api_key="", headers={}),
+            lambda made=endpoint: made.models(headers={"X-A": "1"}),
+            lambda made=endpoint: made.images(ImageRequest(prompt="x")),
+        ):
+            with pytest.raises(MissingAuthError, match=r"pass api_key=, or set A_KEY or B_KEY$") as caught:
+                asked()
+            assert caught.value.status_code == 401
+        assert endpoint.chat(CHAT, api_key=KEY)
+        assert endpoint.chat(CHAT, headers={"AUTHORIZATION": "x"}), "a key of the request's own"
+    assert not Endpoint.at(DEFAULT_BASE_URL, needs_key=False).needs_key
+    assert not Endpoint.at("http://s/v1", needs_key=True, default_headers={"X-API-Key": KEY}).needs_key
+    assert Endpoint.at("http://s/v1", needs_key=True, default_headers={"X-Other": KEY}).needs_key
+    assert not Endpoint.at("https://api.openai.com.evil/v1").needs_key
+    # It is the URL that requests go to which counts.
+    assert Endpoint.at("http://s/v1", chat_url="https://api.openai.com/v1/chat/completions").needs_key
+    assert not Endpoint.at(DEFAULT_BASE_URL, chat_url="http://s/v1/chat/completions").needs_key
+
+
+def test_a_field_of_its_own_is_the_one_that_must_be_there() -> None:
+    endpoint = Endpoint.at("http://s/v1", needs_key=True, key_field="X-Own")
+    with pytest.raises(MissingAuthError):
+        endpoint.chat(CHAT, headers={"Authorization": "x"})
+    assert dict(endpoint.chat(CHAT, headers={"x-OWN": "k"}).headers)[b"x-own"] == b"k"
+
+
+def test_the_header_field_of_a_key() -> None:
+    assert key_header(KEY) == key_header(KEY, "Authorization") == ("authorization", f"Bearer {KEY}")
+    assert key_header(KEY, "X-Key") == ("x-key", KEY)
+    words = refused(key_header, b"sk-bytes")
+    assert words == "api_key must be a str or a callable that gives one, not bytes"
+
+
+# --- The header fields that are a request's own ----------------------------------------------------
+
+
+def test_the_fields_of_a_request_of_ones_own() -> None:
+    assert api_headers(True) == {"Accept": "text/event-stream", "Content-Type": "application/json"}
+    assert api_headers(False, KEY) == {
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {KEY}",
+    }
+    assert api_headers(False, KEY, key_field="X-Key")["x-key"] == KEY
+    assert api_headers(True, "", {}) == api_headers(True, None, None)
+
+
+def test_given_fields_win_whatever_the_case_of_their_names() -> None:
+    made = api_headers(
+        True, KEY, {"ACCEPT": "a", "content-type": None, "authorization": "mine", "X-A": "1", "X-B": None}
+    )
+    assert made == {"ACCEPT": "a", "authorization": "mine", "X-A": "1"}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("key", [None, KEY])
+def test_made_by_hand_they_are_those_of_the_endpoint(stream: bool, key: str | None) -> None:
+    endpoint = Endpoint.at("http://s/v1", default_headers={"X-A": "1"})
+    chat = ChatRequest(messages="hi", model="m", stream=stream)
+    assert dict(endpoint.chat(chat, headers=api_headers(stream, key)).headers) == dict(
+        endpoint.chat(chat, api_key=key).headers
+    )
+
+
+def test_a_request_without_a_body_has_no_type() -> None:
+    for fields in ({"Content-Type": "a"}, {"CONTENT-TYPE": "a", "X-A": "1"}):
+        sent = Endpoint.at("http://s/v1").models(headers=fields)
+        assert b"content-type" not in dict(sent.headers)
+        assert dict(sent.headers).get(b"x-a") == (b"1" if "X-A" in fields else None)
+    assert b"content-type" not in dict(Endpoint.at("http://s/v1").models().headers)
+    assert dict(Endpoint.at("http://s/v1").models().headers)[b"accept"] == b"application/json"
+
+
+# --- Paths -----------------------------------------------------------------------------------------
+
+
+def test_the_urls_of_an_endpoint() -> None:
+    made = Endpoint.at(
+        "http://s/v1", chat_path="/talk", models_path="/list", images_path="/paint", default_query={"a": 1}
+    )
+    assert (made.chat_url, made.models_url, made.images_url) == (
+        "http://s/v1/talk?a=1",
+        "http://s/v1/list?a=1",
+        "http://s/v1/paint?a=1",
+    )
+    made = Endpoint.at("http://s/v1/talk?k=1", chat_path="/talk")
+    assert (made.chat_url, made.models_url) == ("http://s/v1/talk?k=1", "http://s/v1/models?k=1")
+    made = Endpoint.at("http://a/v1", chat_url="http://b/else?k=1", default_query={"a": 1})
+    assert (made.chat_url, made.models_url) == ("http://b/else?k=1&a=1", "http://a/v1/models?a=1")
+    assert dict(made.fields)[b"host"] == b"b"
+
+
+def test_a_bad_url_is_refused_by_its_name() -> None:
+    assert refused(Endpoint.at, "s/v1").startswith("base_url must begin with http")
+    assert refused(Endpoint.at, "http://s/v1", chat_url="s/v1/x").startswith("api_endpoint must begin with http")
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://s/v1/chat/completions", "http://s/v1"),
+        ("http://s/v1/chat/completions/", "http://s/v1"),
+        ("http://s/v1/chat/completions?a=1", "http://s/v1?a=1"),
+        ("http://s/v1/chat/completions/?a=/chat/completions", "http://s/v1?a=/chat/completions"),
+        ("http://s/v1", None),
+        ("http://s/v1?a=/chat/completions", None),
+        ("http://s/v1/chat/completions/x", None),
+        ("", None),
+    ],
+)
+def test_the_base_above_the_url_of_a_chat(url: str, base: str | None) -> None:
+    assert base_below(url) == base
+    assert base_below(url.replace("/chat/completions", "/talk"), "/talk") == (
+        None if base is None else base.replace("/chat/completions", "/talk")
+    )
+
+
+def test_who_asks() -> None:
+    plain = dict(Endpoint.at("http://s/v1", organization="", project=None).fields)
+    assert plain == {b"host": b"s", b"accept-encoding": b"identity", b"user-agent": b"deltawire"}
+    with pytest.raises(ConfigurationError, match="openai-project"):
+        Endpoint.at("http://s/v1", project="a\nb")

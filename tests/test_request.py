@@ -19,7 +19,6 @@ from deltawire.protocol import (
     HTTPRequest,
     ImageRequest,
     Message,
-    SessionStarted,
     accumulate,
 )
 from deltawire.protocol.request import PARAMETERS, field, merge_fields
@@ -431,8 +430,3 @@ def test_no_repr_shows_what_may_be_a_key() -> None:
     assert repr(endpoint) == "Endpoint('http://s/v1/chat/completions?api-version=***&key=***&***')"
     assert KEY not in repr(HTTPRequest("POST", "http://s/", ((b"x-wp-nonce", KEY.encode()),)))
     assert repr(HTTPRequest("GET", "http://s/a", ())).startswith("HTTPRequest('GET', 'http://s/a', ")
-    assert (
-        repr(SessionStarted("name", KEY))
-        == str(SessionStarted("name", KEY))
-        == ("SessionStarted(session_id='name', nonce='***')")
-    )

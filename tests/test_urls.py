@@ -13,9 +13,13 @@ from refusals import refused
 from deltawire.protocol import ConfigurationError, Endpoint
 from deltawire.protocol.urls import (
     URL,
+    authority,
     join_url,
     parse_url,
+    query_values,
     same_origin_target,
+    shown_url,
+    split_url,
 )
 
 
@@ -188,3 +192,151 @@ def test_where_a_redirect_leads(location: str, target: str | None) -> None:
 
 def test_an_empty_location() -> None:
     assert same_origin_target("https://s/v1", "") == "https://s/v1"
+
+
+# --- The words of a refusal ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (5, "base_url must be a str, not int"),
+        ("http://u:pw/x@s", "base_url holds credentials: pass api_key=, or default_headers=, instead"),
+        ("http://s/ ", "base_url holds a character that no URL may hold (a blank, a control, a quote)"),
+        ("ftp://s", "base_url must begin with http:// or https://"),
+        ("http:/s", "base_url must begin with http:// or https:// (did you mean 'http://http:/s'?)"),
+        ("s" * 200, f"base_url must begin with http:// or https:// (did you mean 'http://{'s' * 200}'?)"),
+        ("s" * 201, "base_url must begin with http:// or https://"),
+        ("u@s", "base_url must begin with http:// or https://"),
+        ("http://s:x", "base_url is no valid URL: check its host, and that its port is a number"),
+        ("http://s:65536", "base_url is no valid URL: check its host, and that its port is a number"),
+        ("http://u@s", "base_url holds credentials: pass api_key=, or default_headers={'Authorization': ...}, instead"),
+        ("http://[v1.a]/", "base_url has no valid IPv6 address between its brackets"),
+        ("http://", "base_url has no valid host"),
+        ("http://é" + "x" * 70, "the host in base_url is no valid international name"),
+        ("http://s*", "base_url has no valid host"),
+    ],
+)
+def test_the_words(url: Any, words: str) -> None:
+    assert refused(parse_url, url) == words
+
+
+@pytest.mark.parametrize(
+    "number", [*range(0x21), 0x22, 0x3C, 0x3E, 0x5C, 0x5E, 0x60, *range(0x7B, 0x7E), *range(0x7F, 0xA0), 0x2028, 0x2029]
+)
+def test_characters_that_no_url_may_hold(number: int) -> None:
+    """RFC 3986 section 2; controls and blanks of Unicode beside."""
+    for url in ("http://s/{}", "http://s/?{}", "http://{}s/", "http://s/#{}", "{}http://s/"):
+        assert "no URL may hold" in refused(parse_url, url.format(chr(number)))
+
+
+def test_characters_that_a_url_may_hold() -> None:
+    """What RFC 3986 reserves stays; what is no ASCII becomes escapes of UTF-8."""
+    path = "/%20:@!$&'()*+,;=~-._[]/é"
+    assert (
+        parse_url(f"http://s{path}?{path}?").target == "/%20:@!$&'()*+,;=~-._[]/%C3%A9?/%20:@!$&'()*+,;=~-._[]/%C3%A9?"
+    )
+
+
+def test_credentials_are_told_from_ports_and_paths() -> None:
+    """An @ in a path is none of theirs."""
+    for url in ("http://s/@x", "http://s:80/a@b", "http://s?a=u:p@x", "http://s:8000?x@y"):
+        assert parse_url(url).host == "s"
+    for url in ("http://u:p/w@s", "http://u:p?w@s", "http://u:p#w@s", "http://:p/@s"):
+        assert "credentials" in refused(parse_url, url)
+
+
+# --- Parts -----------------------------------------------------------------------------------------
+
+
+def test_the_authority_form() -> None:
+    """RFC 9112 section 3.2.3: the port always stands there."""
+    assert authority("s", 80) == "s:80"
+    assert authority("::1", 443) == "[::1]:443"
+
+
+def test_the_port_that_a_scheme_implies_is_left_out() -> None:
+    assert URL("http", "s", 443, "/").authority == "s:443"
+    assert URL("https", "s", 80, "/").authority == "s:80"
+    assert URL("https", "::1", 443, "/").authority == "[::1]"
+    assert str(URL("https", "::1", 8443, "/a?b")) == "https://[::1]:8443/a?b"
+    assert str(URL("http", "s", 80, "/")) == "http://s/"
+
+
+def test_splitting_says_nothing_of_what_is_wrong() -> None:
+    parts = split_url("http://s:1/a?b#c")
+    assert parts is not None
+    assert (parts.hostname, parts.port, parts.path, parts.query, parts.fragment) == ("s", 1, "/a", "b", "c")
+    assert split_url("http://s:pass-word") is split_url("http://[") is split_url("http://s:65536") is None
+
+
+def test_a_url_is_taken_apart_once() -> None:
+    """Requests of one endpoint have one URL."""
+    assert parse_url("http://s/once") is parse_url("http://s/once")
+
+
+# --- Joining ---------------------------------------------------------------------------------------
+
+
+def test_no_path_leaves_the_base_as_it_is() -> None:
+    assert join_url("http://s/v1/", "") == "http://s/v1/"
+    assert join_url("http://s/v1/?a=1", "", {"b": 2}) == "http://s/v1/?a=1&b=2"
+    assert join_url("http://s?a=1&&b=2", "") == "http://s/?a=1&b=2"
+
+
+def test_a_query_that_says_nothing_changes_nothing() -> None:
+    assert join_url("http://s/v1?a=1", "/x", {"a": None}) == "http://s/v1/x?a=1"
+    assert join_url("http://s/v1?a=1&a=2&ab=3&a", "/x", {"a": 4}) == "http://s/v1/x?ab=3&a=4"
+    assert join_url("http://s/v1", "/x", {"a": []}) == "http://s/v1/x"
+
+
+def test_joining_names_what_is_wrong() -> None:
+    assert refused(join_url, "s", "/x", None, "api_endpoint").startswith("api_endpoint must")
+    assert refused(join_url, "s", "/x").startswith("base_url must")
+
+
+# --- Queries that may hold keys --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://s/a", "http://s/a"),
+        ("http://s/a?", "http://s/a?***"),
+        ("http://s/a?k=v", "http://s/a?k=***"),
+        ("http://s/a?k=v=w&&x&y=", "http://s/a?k=***&***&***&y=***"),
+        ("http://s/a?k=v?w", "http://s/a?k=***"),
+    ],
+)
+def test_a_url_fit_to_be_shown(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "values"),
+    [
+        ("http://s/a", []),
+        ("http://s/a?", []),
+        ("http://s/a?k=v", ["v"]),
+        ("http://s/a?k=v&l=w&m=v", ["v", "w"]),
+        ("http://s/a?key", ["key"]),
+        ("http://s/a?k=a%2Bb+c", ["a%2Bb+c", "a+b c"]),
+        ("http://s/a?k=a=b?c", ["a=b?c"]),
+        # Versions, and WordPress' paths, are no keys.
+        ("http://s/a?api-version=2024&VERSION=5&version2=6&k=v", ["6", "v"]),
+        ("http://s/a?rest_route=/mwai/v1&route=x", ["x"]),
+    ],
+)
+def test_values_that_may_be_keys(url: str, values: list[str]) -> None:
+    assert query_values(url) == values
+
+
+@QUICK
+@given(st.dictionaries(st.text(min_size=1), st.text(min_size=8), min_size=1))
+def test_no_value_of_a_query_is_shown(query: dict[str, str]) -> None:
+    url = join_url("http://s/v1", "/x", query)
+    held = query_values(url)
+    for name, value in query.items():
+        assert value in held or name.lower().endswith("version") or name == "rest_route"
+    shown = shown_url(url).partition("?")[2].split("&")
+    assert [pair.partition("=")[2] for pair in shown] == ["***"] * len(query)
