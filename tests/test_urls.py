@@ -263,6 +263,14 @@ def test_the_port_that_a_scheme_implies_is_left_out() -> None:
     assert str(URL("http", "s", 80, "/")) == "http://s/"
 
 
+@pytest.mark.parametrize("netloc", ["s[::1]", "[::1]s", "s[::1]:80", "[::1]s:80", "s.[::1]", "[[::1]]", "[::1][::2]"])
+def test_nothing_stands_beside_an_address_in_brackets(netloc: str) -> None:
+    """RFC 3986 section 3.2.2: they are the whole host. (urlsplit drops what stands there.)"""
+    assert refused(parse_url, f"http://{netloc}/").startswith("base_url ")
+    for port, written in ((80, ""), (80, ":"), (8443, ":8443")):
+        assert parse_url(f"http://[::1]{written}/") == URL("http", "::1", port, "/")
+
+
 def test_splitting_says_nothing_of_what_is_wrong() -> None:
     parts = split_url("http://s:1/a?b#c")
     assert parts is not None
