@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,15 @@ from deltawire.protocol import (
     ChatCompletion,
     ChatCompletionChunk,
     MalformedEventError,
+    Model,
     StreamEnded,
     StreamFailed,
+    TokenLogprob,
     ToolCall,
     accumulate,
 )
 from deltawire.protocol._json import join_surrogates
-from deltawire.protocol.lenient import build
+from deltawire.protocol.lenient import build, build_with_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -380,3 +383,56 @@ def test_a_deeply_nested_document_never_raises(shape: Callable[[bytes], bytes], 
 
 def test_what_nobody_can_read_is_malformed() -> None:
     assert isinstance(failure(read(sse(nested(100_000), DONE))), MalformedEventError)
+
+
+# --- By itself -------------------------------------------------------------------------------------
+
+
+def test_vendor_fields_of_a_document_that_is_not_kept() -> None:
+    model: Any = build_with_extra(Model, {"id": "a", "created": "x", "x": {"y": 1}})
+    assert (model.id, model.created, model.x, model.model_extra) == ("a", 0, {"y": 1}, {"x": {"y": 1}})
+    assert not hasattr(build_with_extra(Model, {"id": "a"}), "_raw")
+
+
+@pytest.mark.parametrize(
+    ("value", "fitted"),
+    [
+        (-1, -1.0), (0.5, 0.5), (True, 0.0), ("1", 0.0), (None, 0.0), ([], 0.0), (10**400, 0.0),
+    ],
+)  # fmt: skip
+def test_what_fits_a_float(value: object, fitted: float) -> None:
+    found = build(TokenLogprob, {"token": "t", "logprob": value})
+    assert (found.logprob, type(found.logprob)) == (fitted, float)
+
+
+@pytest.mark.parametrize(
+    ("value", "fitted"),
+    [
+        (5, 5), (-5, -5), (5.0, 5), (5.5, 0), (" 5 ", 5), ("-5", 0), ("5.0", 0), (True, 0), (False, 0), (None, 0),
+        ("9" * 19, 10**19 - 1), ("9" * 20, 0), (math.inf, 0), ([5], 0),
+    ],
+)  # fmt: skip
+def test_what_fits_an_int(value: object, fitted: int) -> None:
+    found = build(Model, {"created": value}).created
+    assert (found, type(found)) == (fitted, int)
+
+
+@pytest.mark.parametrize(
+    ("value", "fitted"), [("a", "a"), ("", ""), (5, "5"), (0.5, "0.5"), (True, ""), ([], ""), ({}, "")]
+)
+def test_what_fits_a_text(value: object, fitted: str) -> None:
+    assert build(Model, {"id": value}).id == fitted
+
+
+def test_a_call_that_begins_while_a_half_is_held() -> None:
+    """Without an index, a new id (or a name) begins another call: the half belongs to the one before."""
+    calls = [
+        {"id": "a", "function": {"name": "f", "arguments": f"x{HIGH}"}},
+        {"id": "b", "function": {"name": "g", "arguments": f"{LOW}y"}},
+        {"function": {"arguments": HIGH}},
+        {"function": {"name": "h", "arguments": f"{LOW}z"}},
+    ]
+    for values in ([delta(tool_calls=calls)], [delta(tool_calls=[call]) for call in calls]):
+        completion = accumulate(chunks(read(sse(*values, FINISH, DONE))))
+        found = [(call.id, call.function.arguments) for call in completion.choices[0].message.tool_calls or []]
+        assert found == [("a", f"x{LOST}"), ("b", f"{LOST}y{LOST}"), (None, f"{LOST}z")]

@@ -22,6 +22,7 @@ from deltawire.protocol import (
     accumulate,
 )
 from deltawire.protocol.request import PARAMETERS, field, merge_fields
+from deltawire.protocol.urls import URL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -430,3 +431,57 @@ def test_no_repr_shows_what_may_be_a_key() -> None:
     assert repr(endpoint) == "Endpoint('http://s/v1/chat/completions?api-version=***&key=***&***')"
     assert KEY not in repr(HTTPRequest("POST", "http://s/", ((b"x-wp-nonce", KEY.encode()),)))
     assert repr(HTTPRequest("GET", "http://s/a", ())).startswith("HTTPRequest('GET', 'http://s/a', ")
+
+
+# --- A request, and what of it is a secret ---------------------------------------------------------
+
+
+def test_no_model_is_sent_where_none_is_named() -> None:
+    assert body_of(model=None) == {"messages": [{"role": "user", "content": "hi"}]}
+    assert body_of(model="")["model"] == ""
+
+
+def test_the_same_request_to_another_url() -> None:
+    sent = HTTPRequest("POST", "http://s/a", ((b"x-k", b"v"),), b"{}", frozenset({b"x-k"}), "chrome")
+    other = sent.to("http://s/b?c")
+    assert other == HTTPRequest("POST", "http://s/b?c", sent.headers, b"{}", sent.hidden, "chrome")
+    assert (sent.parts, other.parts) == (URL("http", "s", 80, "/a"), URL("http", "s", 80, "/b?c"))
+    assert sent.url == "http://s/a"
+
+
+SECRETS = ["authorization", "proxy-authorization", "api-key", "x-api-key", "cookie", "x-wp-nonce"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_fields_that_hold_secrets_in_any_request(name: str) -> None:
+    sent = HTTPRequest("GET", "http://s/", ((b"host", b"s"), (name.encode(), b"Scheme the secret"), (b"x-a", b"1")))
+    assert sent.secrets == ("the secret" if name.endswith("authorization") else "Scheme the secret",)
+    assert (
+        repr(sent)
+        == f"HTTPRequest('GET', 'http://s/', [(b'host', b's'), ({name.encode()!r}, b'***'), (b'x-a', b'1')], 0 bytes)"
+    )
+
+
+def test_fields_that_hold_them_in_this_one() -> None:
+    fields = ((b"x-own", b"k 1"), (b"authorization", b"whole"), (b"cookie", b""), (b"x-other-authorization", b"a b"))
+    sent = HTTPRequest("GET", "http://s/", fields, b"x", frozenset({b"x-own", b"x-other-authorization"}), "safari")
+    assert sent.secrets == ("k 1", "whole", "b")
+    assert repr(sent).endswith("1 bytes, impersonate='safari')")
+    assert "k 1" not in repr(sent)
+    assert HTTPRequest("GET", "http://s/", fields[:1]).secrets == ()
+
+
+def test_what_is_asked_is_shown_without_fields_and_queries() -> None:
+    chat = ChatRequest(messages="hi", model=None, extra_headers={"X-K": "k"}, extra_query={"q": "k"})
+    assert repr(chat) == (
+        "ChatRequest(messages='hi', model=None, stream=None, params={}, extra_body=None, "
+        "extra_headers={'X-K': '***'}, extra_query={'q': '***'})"
+    )
+    assert "extra_headers=None, extra_query=None" in repr(ChatRequest(messages="hi", model="m"))
+
+
+def test_a_field_of_its_own_is_no_parameter() -> None:
+    for name in ("messages", "model", "stream"):
+        assert refused(ChatRequest, messages="hi", model="m", params={name: 1}) == (
+            f"{name!r} is a field of its own, not one of params"
+        )
