@@ -191,9 +191,8 @@ class Reply:
         except ValueError as error:
             if self.state is _ERROR_BODY:
                 return events + self._finish(error)
-            if self.state is not _DONE:
-                what = f"the body is not in the Content-Encoding it claims: {error}"
-                events += self._fail(UnexpectedReplyError(f"{what}{self._where()}"))
+            what = f"the body is not in the Content-Encoding it claims: {error}"
+            events += self._fail(UnexpectedReplyError(f"{what}{self._where()}"))
         return events
 
     def end(self) -> list[Event]:

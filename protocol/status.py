@@ -205,8 +205,7 @@ def _message(value: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+    """What is no text, as JSON."""
     return msgspec.json.encode(value).decode("utf-8", "replace")
 
 

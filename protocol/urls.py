@@ -24,6 +24,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 # Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them.
 _ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\"<>\\^`{|}]")
 _HIDDEN_CREDENTIALS = re.compile(r"\A[^/?#]*://[^/?#@]*:[^/?#@]*[^/?#@0-9][^/?#@]*[/?#].*@")
+# urlsplit would drop what stands beside the brackets, and name another host than was written.
+_BRACKETED = re.compile(r"\A\[[^]]*\](?::[0-9]*)?\Z")
 _HOST = re.compile(r"\A[A-Za-z0-9._~-]+\Z")
 
 # What quote() leaves alone: RFC 3986's reserved characters and "%", which is an escape already.
@@ -84,7 +86,7 @@ def parse_url(url: str, name: str = "base_url") -> URL:
         raise ConfigurationError(
             f"{name} holds credentials: pass api_key=, or default_headers={{'Authorization': ...}}, instead"
         )
-    if "[" in parts.netloc and not _is_ipv6(parts.hostname or ""):
+    if "[" in parts.netloc and not (_BRACKETED.match(parts.netloc) and _is_ipv6(parts.hostname or "")):
         raise ConfigurationError(f"{name} has no valid IPv6 address between its brackets")
     host = _ascii_host(parts.hostname or "", name)
     from urllib.parse import quote

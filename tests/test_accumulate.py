@@ -585,3 +585,11 @@ def test_a_chunk_of_text_is_folded_in_as_any_other() -> None:
             assert quick.last is slow.last is chunk
             assert quick.contents == slow.contents
         assert quick.completion() == slow.completion()
+
+
+def test_a_fragment_may_hold_no_function() -> None:
+    """The id first, by itself; what comes after belongs to the latest call."""
+    assert calls(
+        fragment(0, "a"), fragment(0, None, "f", "{"), fragment(), fragment(arguments="}")
+    ) == [("a", "f", "{}")]  # fmt: skip
+    assert calls(fragment(), fragment(arguments="{}")) == [(None, None, "{}")]

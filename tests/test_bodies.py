@@ -41,7 +41,7 @@ from deltawire.protocol import (
     TruncatedStreamError,
     UnexpectedReplyError,
 )
-from deltawire.protocol.bodies import ContentDecoder, Sniffer
+from deltawire.protocol.bodies import ContentDecoder, Sniffer, _until_wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,3 +333,12 @@ def test_blanks_for_ever_are_not_kept() -> None:
         assert sniffer.seen == b""
     error = failure(read([b" " * 1000] * 100, limits=Limits(reply=50_000)))
     assert isinstance(error, LimitExceededError)
+
+
+def test_byte_by_byte_up_to_the_one_that_is_wrong() -> None:
+    whole = gzip.compress(b"abc")
+    assert b"".join(_until_wrong(zlib.decompressobj(47), whole)) == b"abc"
+    wrong = _until_wrong(zlib.decompressobj(47), whole[:-8] + b"????????")
+    assert next(wrong) == b"a"
+    with pytest.raises(ValueError, match="incorrect data check"):
+        list(wrong)

@@ -20,6 +20,7 @@ from deltawire.protocol import (
     Function,
     Logprobs,
     Message,
+    Model,
     ModelList,
     Reply,
     ToolCall,
@@ -523,3 +524,9 @@ def test_every_field_may_be_absent(cls: type[Object]) -> None:
     made = cls()
     assert made.to_dict() == type(made)().to_dict()
     assert "_raw" not in cls.__struct_fields__
+
+
+def test_a_list_of_models_is_iterable() -> None:
+    models = [Model(id="a"), Model(id="b")]
+    assert list(ModelList(data=models)) == models
+    assert list(ModelList()) == []

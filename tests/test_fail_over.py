@@ -328,3 +328,12 @@ def test_redirects_are_counted_for_each_provider() -> None:
     effects = run("AB", *moved, status(308, location="/one-more"), *moved, None)
     assert asked(effects) == ["A"] * (MAX_REDIRECTS + 1) + ["B"] * (MAX_REDIRECTS + 1)
     assert [effect.url for effect in effects if effect.provider == "B"][:2] == [None, "https://s/0"]
+
+
+def test_no_time_left_after_an_error_that_keeps_no_notes() -> None:
+    """Not every error is a server's: a call that could not be built has no attempts to be told of."""
+    wrong = ConfigurationError("no such parameter")
+    effects = run(["a", "b"], Outcome(wrong, "https://s/v1/chat", NOW, time_left=0.0))
+    assert asked(effects) == ["a"]
+    assert given_up(effects) is wrong
+    assert not hasattr(wrong, "gave_up")

@@ -335,3 +335,12 @@ def test_no_url_ends_the_image() -> None:
 def test_a_line_is_one_image(prompt: str, url: str) -> None:
     line = markdown([Image(url=url)], prompt)
     assert re.fullmatch(r"!\[(?:[^\\\[\]`<\n]|\\[\\\[\]`<])*\]\([^\s()<>\\]+\)", line)
+
+
+def test_no_repr_shows_what_may_be_a_key() -> None:
+    fields = {"X-Key": "k", "X-No": None}
+    request = ImageRequest(prompt="a cat", params={"n": 2}, extra_headers=fields, extra_query={"k": 5})
+    assert repr(request) == (
+        "ImageRequest(prompt='a cat', model=None, params={'n': 2}, extra_body=None, "
+        "extra_headers={'X-Key': '***', 'X-No': '***'}, extra_query={'k': '***'})"
+    )

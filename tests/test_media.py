@@ -11,10 +11,11 @@ import pytest
 from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 from deltawire import MediaListType
 from deltawire.media import read_media
-from deltawire.protocol import ChatRequest, ConfigurationError, media_part, media_type, with_media
+from deltawire.protocol import ChatRequest, media_part, media_type, with_media
 from deltawire.protocol.media import decode_base64
 
 if TYPE_CHECKING:
@@ -63,13 +64,6 @@ def image(url: str) -> dict[str, Any]:
 
 def audio(data: bytes, format: str) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": b64(data), "format": format}}
-
-
-def refused(work: Callable[..., object], *args: Any) -> str:
-    with pytest.raises(ConfigurationError) as caught:
-        work(*args)
-    assert caught.value.__cause__ is None
-    return str(caught.value)
 
 
 # --- Bytes -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""messages.py and encoding.py's `plain`: lists of messages are read and bent, and the caller's stay as they are."""
+"""messages.py: lists of messages are read and bent, and the caller's stay as they are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 from deltawire.protocol import (
     ChatRequest,
@@ -26,8 +26,7 @@ from deltawire.protocol import (
     with_media,
     with_prompt,
 )
-from deltawire.protocol.encoding import plain
-from deltawire.protocol.messages import as_texts
+from deltawire.protocol.messages import as_texts, plain_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -401,23 +400,62 @@ def test_nothing_is_lost(messages: list[Any]) -> None:
     assert messages == before
 
 
-# --- plain -----------------------------------------------------------------------------------------
+# --- What is refused -------------------------------------------------------------------------------
 
 
-def test_plain_copies_are_deep() -> None:
-    value = {"a": [{"b": (1, 2)}], 1: MappingProxyType({"c": None})}
-    made = plain(value, "it")
-    assert made == {"a": [{"b": (1, 2)}], "1": {"c": None}}
-    made["a"][0]["b"] = 3
-    assert value["a"] == [{"b": (1, 2)}]
+@pytest.mark.parametrize("messages", [None, 5, {"role": "user"}, b"hi", object()])
+def test_what_is_no_list(messages: Any) -> None:
+    words = refused(as_messages, messages)
+    assert words == f"messages must be a list of messages or a str, not {type(messages).__name__}"
 
 
-def test_plain_leaves_out_vendor_fields() -> None:
-    message = msgspec.json.decode(b'{"role": "user", "content": "a", "x": 1}', type=Message)
-    assert plain(message, "it") == user("a")
+def test_texts_among_messages() -> None:
+    """A list of texts is a mistake: whose would they be?"""
+    for messages in (["hi"], [user("a"), "b"]):
+        assert refused(as_messages, messages).endswith("such as {'role': 'user', 'content': ...}, not str")
 
 
-@pytest.mark.parametrize("value", [object(), [1j], {"a": lambda: 1}])
-def test_what_has_no_plain_form(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="it can't be said in JSON"):
-        plain(value, "it")
+def test_what_json_can_not_say_is_refused_at_once() -> None:
+    assert refused(as_messages, [user(b"hi")]).startswith("messages holds bytes")
+    assert refused(as_messages, [user("a"), user([{"x": float("nan")}])]).startswith("messages must hold finite")
+
+
+def test_the_list_itself_is_given_back() -> None:
+    """Nothing is copied on the way of nearly all calls."""
+    for listed in ([user("a"), assistant("b")], [user([text("a")])], [Model(role="user", content="x")], []):
+        assert as_messages(listed) is listed
+    given = (user("a"),)
+    assert as_messages(given) == [*given]
+    assert as_messages("hi") == [user("hi")]
+
+
+def test_nobody_can_say_what_was_asked() -> None:
+    assert refused(last_user_text, []) == "the messages hold none of the user's: add one, or pass prompt="
+    assert refused(last_user_text, [assistant("a")]).startswith("the messages hold none of the user's")
+    for content in ("", None, [], [IMAGE], [text("")]):
+        assert refused(last_user_text, [user("a"), user(content)]) == (
+            "the last user message holds no text: add some, or pass prompt="
+        )
+    assert last_user_text([user("a"), user("b"), assistant("c")]) == "b"
+    assert last_user_text([user([text("a"), IMAGE, "b", text("")])]) == "a\nb"
+
+
+def test_messages_as_new_dicts() -> None:
+    given: Any = [Model(role="user", content=("a", IMAGE)), user(None)]
+    made = plain_messages(given)
+    assert made == [user(["a", IMAGE]), user(None)]
+    assert plain_messages("hi") == [user("hi")]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "tool", "content": "5", "tool_call_id": "c"},
+        {"role": "function", "content": "5", "name": "f"},
+        assistant("a", tool_calls=[{"id": "c"}]),
+        assistant("a", function_call={"name": "f"}),
+    ],
+)
+def test_tools_are_no_texts(message: dict[str, Any]) -> None:
+    assert refused(as_texts, [user("a"), message]).startswith("the messages hold tool calls, or what a tool said")
+    assert as_texts([assistant("a", tool_calls=[], function_call=None)]) == [assistant("a")]

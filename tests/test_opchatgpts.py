@@ -52,6 +52,7 @@ from deltawire.protocol import (
     is_retryable,
     is_stale_nonce,
 )
+from deltawire.protocol.dialects.opchatgpts import read_session
 
 if TYPE_CHECKING:
     from feeding import Headers
@@ -690,3 +691,8 @@ def test_other_errors_are_no_stale_nonces() -> None:
     # Other servers may say so, too.
     body = b'{"success":false,"message":"No."}'
     assert "check its rights" in str(failure(read(body, status=403, headers=JSON, dialect="openai")))
+
+
+@pytest.mark.parametrize("body", [b"[]", b'["s"]', b"5", b"null", b'"restNonce"'])
+def test_a_session_is_an_object(body: bytes) -> None:
+    assert read_session(body) is None

@@ -1,11 +1,13 @@
-"""reply.py, states.py, events.py, dialects/openai.py: how a body is read, and the verdict."""
+"""reply.py: how a body is read, and the verdict."""
 
 from __future__ import annotations
 
 import builtins
+import gzip
 import itertools
 import json
 import re
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +45,8 @@ from deltawire.protocol import (
     ConfigurationError,
     ConnectError,
     Context,
+    EmptyReplyError,
+    ImagesResponse,
     InternalServerError,
     LimitExceededError,
     Limits,
@@ -50,6 +54,7 @@ from deltawire.protocol import (
     ModelList,
     ReadError,
     Reply,
+    SessionStarted,
     State,
     StreamEnded,
     StreamFailed,
@@ -596,46 +601,6 @@ def test_an_empty_error_is_none(nothing: object) -> None:
     assert ended(events).finished
 
 
-# --- The list of models ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"object": "list", "data": [{"id": "a", "object": "model", "owned_by": "me"}, {"id": "b"}]},
-        [{"id": "a", "owned_by": "me"}, {"id": "b"}],
-        {"models": [{"id": "a"}, {"id": "b"}]},
-        {"data": ["a", "b"]},
-        {"data": [{"id": "a", "created": "x"}, {"id": "b"}]},
-    ],
-)
-def test_models(body: object) -> None:
-    encoded = json.dumps(body).encode()
-    events = read(encoded, headers=JSON, dialect="models")
-    models = events[0]
-    assert isinstance(models, ModelList)
-    assert [model.id for model in models] == ["a", "b"]
-    assert ended(events) == StreamEnded(True)
-    for _, parts in ways(encoded):
-        same(parts, events, headers=JSON, dialect="models")
-
-
-@pytest.mark.parametrize("body", [b'{"object":"list","data":null}', b'{"data":[]}', b"[]", b'{"models":[]}'])
-def test_no_models(body: bytes) -> None:
-    models = read(body, headers=JSON, dialect="models")[0]
-    assert isinstance(models, ModelList)
-    assert models.data == []
-
-
-def test_models_that_are_none() -> None:
-    for body in (b"{}", b'{"choices": []}', b'{"data": 5}'):
-        assert isinstance(failure(read(body, headers=JSON, dialect="models")), UnexpectedReplyError)
-    error = failure(read(b'{"error": {"message": "no", "code": 401}}', headers=JSON, dialect="models"))
-    assert isinstance(error, APIStatusError)
-    assert error.status_code == 401
-    assert isinstance(failure(read(b'{"data": [', headers=JSON, dialect="models")), TruncatedStreamError)
-
-
 # --- Limits ----------------------------------------------------------------------------------------
 
 
@@ -1029,3 +994,107 @@ def test_at_every_cut(body: bytes) -> None:
     whole = read(body)
     for _, parts in at_every_cut(body):
         same(parts, whole)
+
+
+# --- By other dialects, in other codings -----------------------------------------------------------
+
+
+def test_how_many_contents_have_come() -> None:
+    """What ends retrying, and re-arms deadlines."""
+    reply = Reply()
+    assert reply.contents == 0
+    reply.start(200, SSE)
+    for body, contents in ((sse(delta("")), 0), (sse(delta("a")), 1), (sse(delta("b"), delta("c")), 3), (b": x\n", 3)):
+        reply.receive(body)
+        assert reply.contents == contents
+
+
+def test_the_nonce_to_go_on_with() -> None:
+    reply = Reply("opchatgpts")
+    reply.start(200, SSE)
+    assert reply.new_token is None
+    reply.receive(sse({"type": "end", "data": json.dumps({"success": True, "reply": "hi", "new_token": "n2"})}))
+    assert reply.new_token == "n2"
+    other = Reply()
+    other.start(200, SSE)
+    other.receive(sse({**delta("a"), "new_token": "n2"}))
+    assert other.new_token is None, "no other dialect has one"
+
+
+@pytest.mark.parametrize("parts", [[EVENTS], each_byte(EVENTS), pieces(EVENTS, [3, 30, 60])])
+def test_a_coded_body_is_read_as_it_comes(parts: list[bytes]) -> None:
+    coder = zlib.compressobj(wbits=31)
+    coded = [coder.compress(part) + coder.flush(zlib.Z_SYNC_FLUSH) for part in parts]
+    headers = [*SSE, (b"Content-Encoding", b"gzip")]
+    same([*coded, coder.flush()], read(EVENTS), headers=headers)
+    # The verdict is in it: what is wrong after that is nobody's business.
+    same([*coded, b"rubbish"], read(EVENTS), headers=headers)
+    # And the limit is that of the bytes that come out.
+    error = failure(read([*coded, b""], headers=headers, limits=Limits(reply=len(EVENTS) - 20)))
+    assert isinstance(error, LimitExceededError)
+
+
+def test_a_body_that_is_not_what_it_claims() -> None:
+    coded = gzip.compress(sse(delta("a")))
+    headers = [*SSE, (b"Content-Encoding", b"gzip"), (b"x-request-id", b"r-1")]
+    events = read([coded[:-8] + b"????????"], headers=headers)
+    error = failure(events)
+    assert text(events) == "a"
+    assert isinstance(error, UnexpectedReplyError)
+    assert str(error).startswith("the body is not in the Content-Encoding it claims: ")
+    assert "(request id r-1)" in str(error)
+    # An error status says enough by itself.
+    error = failure(read(b"rubbish", status=500, headers=headers))
+    assert isinstance(error, InternalServerError)
+    assert isinstance(error.__cause__, ValueError)
+
+
+def test_a_reply_that_ends_well_and_says_nothing() -> None:
+    body = sse({"type": "end", "data": json.dumps({"success": True, "reply": ""})})
+    for how in ({"headers": SSE}, {"headers": JSON}):
+        document = json.dumps({"success": True, "reply": ""}).encode() if how["headers"] is JSON else body
+        error = failure(read(document, dialect="opchatgpts", **how))
+        assert isinstance(error, EmptyReplyError)
+        assert "hides why its model said nothing" in str(error)
+
+
+def test_documents_of_other_kinds() -> None:
+    for dialect, body, cls in (
+        ("models", b'{"data": [{"id": "a"}]}', ModelList),
+        ("images", b'{"data": [{"url": "https://s/1.png"}]}', ImagesResponse),
+        ("session", b'{"restNonce": "n"}', SessionStarted),
+    ):
+        for _, parts in ways(body, [5]):
+            first, last = read(parts, headers=JSON, dialect=dialect)
+            assert type(first) is cls
+            assert last == StreamEnded(True)
+
+
+def test_stop_words_of_a_whole_reply_and_of_a_stream() -> None:
+    answer = json.dumps({"success": True, "reply": "one STOP two"})
+    for body, headers in ((answer.encode(), JSON), (sse({"type": "end", "data": answer}), SSE)):
+        events = read(body, headers=headers, dialect="opchatgpts", stop="STOP")
+        assert text(events) == "one "
+        assert ended(events).finished
+        assert text(read(body, headers=headers, dialect="opchatgpts")) == "one STOP two"
+
+
+def test_a_page_that_breaks_off_before_its_nonce_is_a_truncation() -> None:
+    """And one that is whole is another page."""
+    broken = OSError("reset")
+    error = failure(read(b"<html>", headers=TEXT, dialect="page", fail=broken))
+    assert isinstance(error, TruncatedStreamError)
+    assert error.__cause__ is broken
+    assert isinstance(failure(read(b"<html>", headers=TEXT, dialect="page")), UnexpectedReplyError)
+    for dialect in ("models", "openai"):
+        error = failure(read(b"{}", headers=JSON, dialect=dialect, fail=broken))
+        assert isinstance(error, UnexpectedReplyError), "a whole document is what it is"
+
+
+def test_a_fault_that_is_no_replys_and_no_servers_keeps_no_partial() -> None:
+    """Whoever gives a machine such an error gets it back."""
+    wrong = ConfigurationError("wrong")
+    (event,) = Reply().fail(wrong)
+    assert isinstance(event, StreamFailed)
+    assert event.error is wrong
+    assert not hasattr(wrong, "partial")

@@ -16,7 +16,7 @@ import pytest
 from feeding import QUICK, failure, read, sse
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import NOW, script, status
+from plans import NOW, given_up, script, status
 
 from deltawire.protocol import (
     APIError,
@@ -387,3 +387,15 @@ def test_a_redirect_in_the_stream_is_none() -> None:
         ConflictError("x"),
     ):
         assert redirect_target(error, "https://s/") is None
+
+
+def test_a_wait_longer_than_anybody_wants_is_told() -> None:
+    """The error itself says why it was not tried again."""
+    error = status(429, retry_after="301")
+    effects = script(attempts("p", RetryPolicy(max_retries=3)), error)
+    assert [type(effect) for effect in effects] == [Send, GiveUp]
+    assert given_up(effects) is error
+    assert error.gave_up == "the server asks to wait longer than RetryPolicy.longest_retry_after"
+    bad = status(400, retry_after="301")
+    assert given_up(script(attempts("p", RetryPolicy(max_retries=3)), bad)) is bad
+    assert bad.gave_up == "", "it would not have been tried again anyway"

@@ -8,9 +8,12 @@ import pytest
 from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
-from deltawire.protocol import ConfigurationError, Proxy, bypasses, choose_proxy
+from deltawire.protocol import HTTPRequest, Proxy, absolute_form, bypasses, choose_proxy
 from deltawire.protocol.urls import parse_url
+
+SECRET = "s3cr3t"
 
 HTTP, HTTPS = "http://s.example/v1", "https://s.example/v1"
 P = Proxy("http", "p", 8080)
@@ -21,14 +24,6 @@ SECRET = "s3cr3t"
 def chosen(url: str, **how: Any) -> str | None:
     proxy = choose_proxy(url, **how)
     return None if proxy is None else proxy.url
-
-
-def refused(work: Any, *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(ConfigurationError) as caught:
-        work(*args, **kwargs)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    return str(caught.value)
 
 
 # --- proxies= --------------------------------------------------------------------------------------
@@ -256,3 +251,37 @@ def test_not_excepted(url: str, entry: str) -> None:
 def test_any_no_proxy_never_raises(value: str, url: str) -> None:
     assert bypasses(parse_url(url), value) in (True, False)
     assert bypasses(parse_url(url), f"{value},*")
+
+
+# --- In absolute form -----------------------------------------------------------------------------
+
+
+def test_absolute_form_adds_the_credentials_and_nothing_else() -> None:
+    request = HTTPRequest("POST", "http://s/v1", ((b"host", b"s"),), b"{}")
+    proxied = absolute_form(request, Proxy.parse("http://user:pa%20ss@p:1"))
+    assert proxied.headers == ((b"host", b"s"), (b"proxy-authorization", b"Basic dXNlcjpwYSBzcw=="))
+    assert (proxied.method, proxied.url, proxied.body) == (request.method, request.url, request.body)
+    assert absolute_form(request, Proxy.parse("https://p:1")) is request
+    assert "dXNl" not in repr(proxied)
+
+
+def test_absolute_form_adds_the_other_fields() -> None:
+    request = HTTPRequest("POST", "http://s/v1", ((b"host", b"s"), (b"x-a", b"1"), (b"x-b", b"2")))
+    headers = {"X-B": "3", "X-Token": SECRET}
+    proxied = absolute_form(request, Proxy.parse("http://u:p@p", headers=headers))
+    assert proxied.headers == (
+        (b"host", b"s"), (b"x-a", b"1"),
+        (b"proxy-authorization", b"Basic dTpw"), (b"x-b", b"3"), (b"x-token", SECRET.encode()),
+    )  # fmt: skip
+    assert SECRET not in f"{proxied} {proxied!r} {proxied.to('http://s/v2')!r}"
+    assert "b'1'" in repr(proxied)
+    assert proxied.to("http://s/v2").hidden == proxied.hidden
+    bearer = absolute_form(request, Proxy.parse("http://u:p@p", headers={"Proxy-Authorization": "Bearer x"}))
+    assert bearer.headers[3:] == ((b"proxy-authorization", b"Bearer x"),)
+    direct = Proxy("http", "p", 1, headers=((b"X-B", b"3"),))
+    assert absolute_form(request, direct).headers == ((b"host", b"s"), (b"x-a", b"1"), (b"x-b", b"3"))
+
+
+def test_a_socks_proxy_knows_no_absolute_form() -> None:
+    request = HTTPRequest("POST", "http://s/v1", ())
+    assert "open a tunnel" in refused(absolute_form, request, Proxy.parse("socks5://p"))

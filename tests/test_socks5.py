@@ -418,3 +418,9 @@ def test_any_bytes_give_one_verdict(data: st.DataObject, answer: bytes, proxy: P
         failure(whole)
     assert said(fed(data.draw(splits(answer)), proxy)) == said(whole)
     assert said(fed(each_byte(answer), proxy)) == said(whole)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_of_another_kind_is_refused(scheme: str) -> None:
+    with pytest.raises(ConfigurationError, match="does not speak SOCKS: HTTPConnect is its handshake"):
+        Socks5("s", 80, Proxy(scheme, "p", 1))

@@ -405,9 +405,3 @@ def test_a_long_event_byte_by_byte_is_searched_once() -> None:
     many = b"".join(b"data: %d\n" % number for number in range(20_000)) + b"\n"
     (event,) = [event for part in pieces(many, range(0, len(many), 7)) for event in decoder.receive(part)]
     assert event.data.count("\n") == 19_999
-
-
-@pytest.mark.parametrize("name", Limits.__struct_fields__)
-def test_limits_are_positive(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        Limits(**{name: 0})

@@ -1,16 +1,12 @@
-"""status.py and dates.py: error statuses, error objects in all their forms, Retry-After, HTTP dates."""
+"""status.py: error statuses, error objects in all their forms, Retry-After."""
 
 from __future__ import annotations
 
-import datetime
-import email.utils
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from feeding import DONE, FINISH, JSON, QUICK, delta, ended, failure, read, same, sse, text, ways
-from hypothesis import given
-from hypothesis import strategies as st
+from feeding import DONE, FINISH, JSON, delta, ended, failure, read, same, sse, text, ways
 
 from deltawire.protocol import (
     APIStatusError,
@@ -27,8 +23,7 @@ from deltawire.protocol import (
     RedirectError,
     UnprocessableEntityError,
 )
-from deltawire.protocol.dates import parse_http_date
-from deltawire.protocol.status import error_object, retry_after
+from deltawire.protocol.status import error_object, one_line, retry_after, words_of
 
 if TYPE_CHECKING:
     from feeding import Headers
@@ -370,72 +365,166 @@ def test_retry_after_dates_count_from_now_when_it_is_known() -> None:
     assert retry_after(headers, STAMP + 12) == -12.0
 
 
-# --- Dates -----------------------------------------------------------------------------------------
+# --- A peer's words --------------------------------------------------------------------------------
+
+SECRET = "s3cr3t-word"
+KNOWS = Context(secrets=(SECRET,))
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("words", "line"),
     [
-        DATE,
-        b"Sunday, 06-Nov-94 08:49:37 GMT",
-        b"Sun Nov  6 08:49:37 1994",
-        b"  Sun, 06 Nov 1994 08:49:37 GMT ",
+        ("a  b\r\nc\t", "a b c"),
+        (b"a\xff\x00b", "a\ufffd b"),
+        ("a\x1b[31mb\u202ec", "a [31mb c"),
+        (f"x {SECRET} y", "x *** y"),
+        ("é 水", "é 水"),
+        ("", ""),
+        ("x" * 300, "x" * 300),
+        ("x" * 301, "x" * 300 + "..."),
     ],
 )
-def test_the_three_forms_of_a_date(value: bytes) -> None:
-    assert parse_http_date(value) == STAMP
+def test_words_in_one_line(words: str | bytes, line: str) -> None:
+    """Fit for a terminal and a log: nothing that moves a cursor, nothing that begins a line of its own."""
+    assert one_line(words, KNOWS) == line
+
+
+def test_words_that_are_cut() -> None:
+    assert one_line("abcdef", KNOWS, 3) == "abc..."
+    assert one_line(f"x {SECRET[:-1]}", KNOWS, cut=True) == "x"
+    assert one_line(f"x {SECRET[:-1]}", KNOWS) == f"x {SECRET[:-1]}"
 
 
 @pytest.mark.parametrize(
-    ("value", "stamp"),
+    ("body", "words"),
     [
-        (b"Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
-        (b"Wed, 31 Dec 1969 23:59:59 GMT", -1.0),
-        (b"Tue, 29 Feb 2000 12:00:00 GMT", 951825600.0),
-        (b"Mon, 01 Mar 2100 00:00:00 GMT", 4107542400.0),
-        (b"Friday, 01-Jan-27 00:00:00 GMT", 1798761600.0),
-        (b"Thursday, 01-Jan-70 00:00:00 GMT", 0.0),
-        (b"Sunday, 01-Jan-68 00:00:00 GMT", 3092601600.0),
+        (b"", ""),
+        (b'{"error": {"message": "no\\nway"}}', "no way"),
+        (b'{"message": "no"}', "no"),
+        (b'"no"', "no"),
+        (b"[]", ""),
+        (b"plain\nwords", "plain words"),
+        (b"a < b", "a < b"),
+        (b" <html><b>no</b> way", "no way"),
+        (f"<p>{SECRET}</p>".encode(), "***"),
+        (b"<p>s3cr&#51;t-word</p>", "***"),
+        (f"it is {SECRET[:-1]}".encode(), "it is"),
+        (f'{{"error": "{SECRET}"}}'.encode(), "***"),
     ],
 )
-def test_some_dates(value: bytes, stamp: float) -> None:
-    assert parse_http_date(value) == stamp
+def test_the_words_of_a_refusal(body: bytes, words: str) -> None:
+    assert words_of(body, KNOWS) == words
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("page", "words"),
     [
-        b"",
-        b"120",
-        b"tomorrow",
-        b"Sun, 06 Nov 1994 08:49:37",
-        b"Sun, 06 Nov 1994 08:49:37 CET",
-        b"Sun, 6 Nov 1994 08:49:37 GMT",
-        b"Sun, 06 Xyz 1994 08:49:37 GMT",
-        b"06 Nov 1994 08:49:37 GMT",
-        b"1994-11-06T08:49:37Z",
-        b"Sun, 06 Nov 1994 08:49:37 GMT\nx",
-        "Sun, ٠٦ Nov 1994 08:49:37 GMT".encode(),
-        b"\xff\xfe",
+        ("<title>No</title><p>way", "No way"),
+        ("<p>a<script>if (a < b) { c('<p>') }</script>b", "a b"),
+        ("<STYLE type='x'>p { }</STYLE>b", "b"),
+        ("<p>a<!-- b <i>c</i> -- > d -->e", "a e"),
+        ("<p>&lt;b&gt; &amp; c", "<b> & c"),
+        ("<scripts>a</scripts>", "a"),
+        ("<script>a", ""),
+        ("<!-- a", ""),
     ],
 )
-def test_what_is_no_date(value: bytes) -> None:
-    assert parse_http_date(value) is None
+def test_a_page_without_its_markup(page: str, words: str) -> None:
+    assert words_of(page.encode(), KNOWS) == words
+    error = of_status(500, page.encode())
+    assert f": {words}" in str(error) if words else "no message in the reply" in str(error)
+    # WordPress puts markup into its JSON, too.
+    assert str(of_status(500, json.dumps({"message": page}).encode())) == str(error)
 
 
-@QUICK
-@given(
-    st.datetimes(
-        datetime.datetime(1601, 1, 1), datetime.datetime(9999, 12, 31), timezones=st.just(datetime.timezone.utc)
+@pytest.mark.parametrize("value", [5, 0.5, True, False, None, "", [], {}])
+def test_a_message_that_is_none(value: object) -> None:
+    """The next name that says something; else all that there is."""
+    found = error_object({"error": {"message": value, "msg": "boom"}})
+    assert found is not None
+    assert found.message == "boom"
+    found = error_object({"error": {"message": value}})
+    assert found is None or found.message == json.dumps({"message": value}, separators=(",", ":"))
+
+
+def test_words_that_are_no_text_are_shown_as_json() -> None:
+    found = error_object({"error": {"message": ["a", {"b": 1}]}})
+    assert found is not None
+    assert found.message == '["a",{"b":1}]'
+    for value, message in ((5, "5"), (["a"], '["a"]'), ("a", "a")):
+        assert error_object(value, flat=True) is not None
+        assert error_object([[value]], flat=True) is not None
+        assert getattr(error_object(value, flat=True), "message", None) in (message, "a")
+        assert error_object(value) is None
+    for nothing in (0, None, [], False):
+        assert error_object(nothing, flat=True) is None
+
+
+# --- Advice ----------------------------------------------------------------------------------------
+
+
+def advice(status: int, body: object = None, dialect: str = "openai", **context: Any) -> str:
+    """The end of the message, after the words of the server."""
+    encoded = b"" if body is None else json.dumps(body).encode()
+    return str(failure(read(encoded, status=status, headers=TEXT, context=Context(**context), dialect=dialect)))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "The server does not accept this request: see its words, mend the parameters."),
+        (401, "Check the API key, and that it belongs to this server."),
+        (402, ""),
+        (403, "The key may not do this: check its rights, the organisation, the region."),
+        (404, "Check the base URL (it usually ends in /v1) and the model's name."),
+        (413, "Send less: the request is too large for this server."),
+        (422, "A value in the request is not valid: see the server's words."),
+        (429, "Slow down, or check the account's quota."),
+        (499, ""),
+        (500, "The fault is the server's or a gateway's: try again later."),
+        (599, "The fault is the server's or a gateway's: try again later."),
+        (399, "It was not followed: use the final address as base_url."),
+        (400 - 100, "It was not followed: use the final address as base_url."),
+    ],
+)
+def test_the_advice_of_each_status(status: int, words: str) -> None:
+    ending = f". {words}" if words else ""
+    assert advice(status, {"error": "no."}) == f"status {status}: no{ending or '.'}"
+    assert advice(status) == f"status {status}: no message in the reply{ending}"
+
+
+@pytest.mark.parametrize("dialect", ["opchatgpts", "session", "page"])
+def test_a_site_has_neither_keys_nor_models(dialect: str) -> None:
+    assert "some let in browsers only: try impersonate." in advice(403, dialect=dialect)
+    assert "that AI Engine is there." in advice(404, dialect=dialect)
+    assert "Send less" in advice(413, dialect=dialect)
+
+
+@pytest.mark.parametrize("code", ["rest_cookie_invalid_nonce", "rest_forbidden", "rest_not_logged_in"])
+def test_a_nonce_that_is_refused(code: str) -> None:
+    for status in (401, 403):
+        said = advice(status, {"code": code, "message": "no"}, "opchatgpts", key_given=False)
+        assert said.endswith("no. The site wants a nonce, or a newer one: fetch it.")
+    assert "The site has no such route" in advice(404, {"code": "rest_no_route", "message": "no"}, "opchatgpts")
+
+
+def test_a_message_that_a_site_refuses() -> None:
+    """Its plugin says no: that is not the visitor's fault, nor the nonce's."""
+    no = {"success": False, "message": "no"}
+    for status in (401, 403):
+        said = advice(status, no, "opchatgpts", key_name="")
+        assert ("The site refuses this message: see its words." in said) is (status == 403)
+    for status, body, dialect in (
+        (403, {**no, "success": None}, "opchatgpts"),
+        (404, no, "opchatgpts"),
+        (403, no, "openai"),
+    ):
+        assert "refuses this message" not in advice(status, body, dialect)
+
+
+def test_the_wait_that_is_asked_for_stands_in_the_advice() -> None:
+    error = of_status(429, b'{"error": "no"}', (b"retry-after", b"1.5"))
+    assert str(error) == ("status 429: no. Slow down, or check the account's quota. The server asks to wait 1.5 s.")
+    assert str(of_status(402, b'{"error": "no"}', (b"retry-after", b"2"))).endswith(
+        ": no. The server asks to wait 2 s."
     )
-)
-def test_dates_agree_with_the_standard_library(moment: datetime.datetime) -> None:
-    moment = moment.replace(microsecond=0)
-    value = email.utils.format_datetime(moment, usegmt=True).encode()
-    assert parse_http_date(value) == moment.timestamp()
-
-
-@QUICK
-@given(st.binary(max_size=40))
-def test_any_bytes_are_a_date_or_none(value: bytes) -> None:
-    assert parse_http_date(value) is None

@@ -5,15 +5,33 @@ from __future__ import annotations
 import pytest
 
 from deltawire.protocol import (
+    ChatCompletionChunk,
+    ConnectError,
     Context,
+    EmptyReplyError,
     InternalServerError,
+    LimitExceededError,
     MalformedEventError,
+    ModelList,
+    ProxyError,
     ReadError,
+    SessionStarted,
     StreamEnded,
     StreamFailed,
     TruncatedStreamError,
+    UnexpectedReplyError,
 )
-from deltawire.protocol.verdicts import broken, is_sound
+from deltawire.protocol.verdicts import (
+    FIRST_BYTES,
+    broken,
+    empty,
+    is_sound,
+    malformed,
+    too_large,
+    truncated,
+    typed,
+    unexpected,
+)
 
 CONTEXT = Context(url="http://s/v1", secrets=("sk-it's\\mine", "clé-secrète", "plain-secret"))
 
@@ -52,3 +70,78 @@ def test_what_says_nothing_against_a_connection() -> None:
     assert is_sound(StreamFailed(InternalServerError("x", status_code=500)))
     for error in (MalformedEventError("x", line="x"), TruncatedStreamError("x"), ReadError("x")):
         assert not is_sound(StreamFailed(error))
+
+
+# --- Words -----------------------------------------------------------------------------------------
+
+SECRET = "plain-secret"
+
+
+def test_a_reply_that_ends_too_early() -> None:
+    error = truncated("it ends", CONTEXT, " (here)")
+    assert type(error) is TruncatedStreamError
+    assert str(error) == "it ends (here): the server or a proxy broke it off; try again."
+    error = truncated("it ends", CONTEXT, " (here)", OSError(f"reset {SECRET}"), SECRET.encode() + b"x" * 200)
+    assert str(error) == (
+        f"it ends (reset ***) (here): the server or a proxy broke it off; try again. It begins '***{'x' * 197}...'."
+    )
+
+
+def test_an_event_that_is_no_json() -> None:
+    for data, line in ((b"{", "{"), (b" {\n", "{"), (f"{SECRET} {{".encode(), "*** {"), (b"x" * 1500, "x" * 1000)):
+        error = malformed("is no JSON", CONTEXT, " (here)", data)
+        assert type(error) is MalformedEventError
+        assert error.line == line
+        assert str(error) == f"an event of the reply is no JSON (here): {line[:500]!r}"
+
+
+def test_a_reply_that_is_none() -> None:
+    for body, shown in ((b"<html>", "<html>"), (f" {SECRET}!".encode(), "***!"), (b"x" * 3000, "x" * 2000)):
+        error = unexpected("it is no JSON", CONTEXT, " (here)", body)
+        assert type(error) is UnexpectedReplyError
+        assert error.body == shown.encode()
+        assert str(error) == (
+            f"it is no JSON (here): check the base URL, and what stands between. It begins {shown[:500]!r}"
+        )
+    assert FIRST_BYTES == 2000
+
+
+def test_a_reply_that_says_nothing() -> None:
+    error = empty("try again", " (here)")
+    assert (type(error), str(error)) == (EmptyReplyError, "the reply is empty (here): try again")
+
+
+def test_a_reply_that_is_too_large() -> None:
+    error = too_large("a line", " (here)", "line", 5)
+    assert (type(error), error.limit_name, error.limit) == (LimitExceededError, "line", 5)
+    assert str(error) == "a line is larger than 5 bytes (Limits.line) (here): raise it if you expect that"
+
+
+# --- Whatever broke a connection -------------------------------------------------------------------
+
+
+def test_our_errors_stay_as_they_are() -> None:
+    for error in (ReadError("it broke"), InternalServerError("x", status_code=500)):
+        before = str(error)
+        assert typed(error, CONTEXT) is error
+        assert str(error) == before
+
+
+@pytest.mark.parametrize("cls", [ConnectError, ProxyError])
+def test_who_connects_knows_nothing_of_what_is_asked_for(cls: type[ConnectError]) -> None:
+    error = cls("no connection to s")
+    for _ in range(2):  # and it is said once
+        assert typed(error, CONTEXT) is error
+        assert error.message == str(error) == "no connection to s (http://s/v1)"
+
+
+def test_other_errors_become_ours() -> None:
+    for cause, words in ((OSError(f"reset, {SECRET}"), "reset, ***"), (ValueError(), "ValueError")):
+        error = typed(cause, CONTEXT)
+        assert (type(error), str(error)) == (ReadError, f"{words} (http://s/v1)")
+        assert error.__cause__ is cause
+
+
+def test_a_page_or_a_session_leaves_its_connection_as_it_is() -> None:
+    for event in (SessionStarted("s", "n"), ChatCompletionChunk(), ModelList()):
+        assert not is_sound(event), "it is no end"
