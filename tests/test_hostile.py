@@ -8,7 +8,6 @@ import contextlib
 import ssl
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,14 +20,10 @@ from wiring import CHUNKED, DONE, FINISH, UNFRAMED, Asked, said, scripted, sized
 from deltawire import (
     APIError,
     AsyncClient,
-    AuthenticationError,
-    BadRequestError,
     Client,
     DeltawireError,
     InternalServerError,
     LimitExceededError,
-    MalformedEventError,
-    ProxyError,
     RateLimitError,
     ReadError,
     RedirectError,
@@ -39,7 +34,6 @@ from deltawire import (
     UnexpectedReplyError,
 )
 from deltawire.protocol import Limits
-from deltawire.testing import Answer, ChatServer
 
 pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
@@ -208,3 +202,252 @@ def test_tokens_for_ever_meet_the_total_deadline(driver: Driver) -> None:
     assert heard.error.deadline == "total"
     assert partial(heard.error) == heard.text
     assert len(heard.text) > 1
+
+
+# --- What comes behind a reply -----------------------------------------------------------------------
+
+GOOD = event("first") + FINISH + DONE
+INJECTED = said("injected")
+
+
+def in_chunks(body: bytes, fields: bytes = b"", last: bytes = b"0\r\n\r\n") -> bytes:
+    return CHUNKED.replace(b"\r\n\r\n", b"\r\n" + fields + b"\r\n") + chunk(body) + last
+
+
+# Replies that are good, and bytes that nobody has asked for.
+BEHIND = {
+    "another reply": said("first") + INJECTED,
+    "another reply behind chunks": in_chunks(GOOD) + INJECTED,
+    "another reply behind trailers": in_chunks(GOOD, last=b"0\r\nX: y\r\n\r\n") + INJECTED,
+    "the beginning of a head": said("first") + b"HTTP/1.1 200 OK\r\nX: ",
+    "a line end": said("first") + b"\r\n",
+    "a word": said("first") + b"x",
+    "a length and chunks": in_chunks(GOOD, b"Content-Length: 5\r\n"),
+    "a length and chunks that say the same": in_chunks(GOOD, b"Content-Length: %d\r\n" % len(GOOD)),
+}
+# And others that are not.
+BEHIND_ERRORS = {
+    "an error's page": sized(b'{"error": "no"}', b"400 Bad Request") + INJECTED,
+    "304": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n" + INJECTED,
+    "204": b"HTTP/1.1 204 No Content\r\n\r\n" + INJECTED,
+    "205": b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n" + INJECTED,
+    "101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + INJECTED,
+    "a length of 0": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" + INJECTED,
+}
+
+
+def two_calls(driver: Driver, url: str, **more: Any) -> list[Any]:
+    """What two calls on one client give, one after the other: a text, or an error."""
+    found: list[Any] = []
+
+    def blocks() -> None:
+        with Client(**options(url, **more)) as client:
+            for _ in range(2):
+                try:
+                    with client.chat.completions.create(HI, MODEL, stream=True) as stream:
+                        found.append("".join(chunk.choices[0].delta.content or "" for chunk in stream))
+                except DeltawireError as error:
+                    found.append(error)
+
+    async def waits() -> None:
+        async with AsyncClient(**options(url, **more)) as client:
+            for _ in range(2):
+                try:
+                    async with await client.chat.completions.create(HI, MODEL, stream=True) as stream:
+                        found.append("".join([chunk.choices[0].delta.content or "" async for chunk in stream]))
+                except DeltawireError as error:
+                    found.append(error)
+
+    {"sync": blocks, "asyncio": lambda: asyncio.run(waits()), "trio": lambda: trio.run(waits)}[driver.name]()
+    return found
+
+
+class Once:
+    """A script: one reply, and then whatever comes on this connection is to be the client's going."""
+
+    def __init__(self, reply: bytes) -> None:
+        self._reply = reply
+        self.more = b"?"
+
+    def __call__(self, connection: Any) -> None:
+        Asked(connection).request()
+        connection.sendall(self._reply)
+        with contextlib.suppress(ConnectionResetError):
+            self.more = connection.recv(65536)
+            return
+        self.more = b""
+
+
+@pytest.mark.parametrize("name", BEHIND | BEHIND_ERRORS)
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_what_comes_behind_a_reply_is_nobodys_answer(
+    driver: Driver, name: str, secure: bool, server_context: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    first, second = Once((BEHIND | BEHIND_ERRORS)[name]), Once(said("second"))
+    with scripted(first, second, context=server_context if secure else None) as url:
+        found = two_calls(driver, url, verify=trusting)
+    if name in BEHIND:
+        assert found == ["first", "second"]
+    else:
+        assert isinstance(found[0], DeltawireError)
+        assert found[1] == "second"
+    assert first.more == b"", "the connection was used again"
+
+
+def test_a_connection_that_nothing_speaks_against_is_used_again(driver: Driver) -> None:
+    """Of all these the only one; so what is seen above is no accident."""
+
+    def twice(connection: Any) -> None:
+        asked = Asked(connection)
+        for reply in (in_chunks(GOOD, last=b"0\r\nX: y\r\n\r\n"), said("second")):
+            assert asked.request()
+            connection.sendall(reply)
+
+    with scripted(twice) as url:
+        assert two_calls(driver, url) == ["first", "second"]
+
+
+def test_an_answer_before_any_request_is_not_the_next_ones(driver: Driver) -> None:
+    """What comes while a connection is idle ends it."""
+    idle = threading.Event()
+
+    def first(connection: Any) -> None:
+        Asked(connection).request()
+        connection.sendall(said("first"))
+        # The reply has been read when the client is back here; the words are sent into its idleness.
+        assert idle.wait(10)
+        connection.sendall(INJECTED)
+        spoken.set()
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(65536) == b""
+
+    spoken = threading.Event()
+    second = Once(said("second"))
+    found: list[str] = []
+
+    def go_on() -> None:
+        idle.set()
+        assert spoken.wait(10)
+
+    def blocks(url: str) -> None:
+        with Client(**options(url)) as client:
+            found.append(client.chat.completions.create(HI, MODEL, stream=False).choices[0].message.content or "")
+            go_on()
+            found.append(client.chat.completions.create(HI, MODEL, stream=False).choices[0].message.content or "")
+
+    async def waits(url: str) -> None:
+        async with AsyncClient(**options(url)) as client:
+            for _ in range(2):
+                completion = await client.chat.completions.create(HI, MODEL, stream=False)
+                found.append(completion.choices[0].message.content or "")
+                if not idle.is_set():
+                    go_on()
+
+    with scripted(first, second) as url:
+        runs = {
+            "sync": lambda: blocks(url),
+            "asyncio": lambda: asyncio.run(waits(url)),
+            "trio": lambda: trio.run(waits, url),
+        }
+        runs[driver.name]()
+    assert found == ["first", "second"]
+
+
+# --- What is no answer in HTTP/1.1 --------------------------------------------------------------------
+
+FRAME = b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + b"\x00" * 18
+NO_ANSWERS = {
+    "HTTP/0.9": b"<html>Hello</html>\n",
+    "a frame of HTTP/2": FRAME,
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a request": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a TLS alert": b"\x15\x03\x03\x00\x02\x02\x28",
+    "zeros": b"\x00" * 1000,
+    "a BOM before the status line": b"\xef\xbb\xbf" + said("x"),
+    "a zero in a field": b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n",
+    "a field without a name": b"HTTP/1.1 200 OK\r\n: x\r\n\r\n",
+    "a blank before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\n",
+    "a CR in a field": b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n" + GOOD,
+    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + GOOD,
+    "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n" + GOOD,
+    "a length in hexadecimal": b"HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n\r\n" + GOOD,
+    "a length of 30 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n" + GOOD,
+    "a coding of the transfer": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n" + GOOD,
+    "a coding twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + GOOD,
+    "a status of two digits": b"HTTP/1.1 20 OK\r\n\r\n",
+    "a status of 000": b"HTTP/1.1 000 OK\r\n\r\n",
+    "a status of letters": b"HTTP/1.1 abc OK\r\n\r\n",
+}  # fmt: skip
+
+
+def closing(words: bytes) -> Any:
+    """A script: the request, these words, the end."""
+
+    def script(connection: Any) -> None:
+        Asked(connection).request()
+        connection.sendall(words)
+
+    return script
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_what_is_no_answer_in_http(driver: Driver, name: str) -> None:
+    with scripted(closing(NO_ANSWERS[name])) as url:
+        error = driver.stream(options(url)).error
+    assert type(error) is ReadError, repr(error)
+    assert url in str(error)
+    assert len(str(error)) < 1000
+    assert KEY not in shown(error)
+
+
+CUT_OFF = {
+    "a chunk of 2**64 bytes": CHUNKED + b"ffffffffffffffff\r\n" + event("a"),
+    "a chunk of 2**80 bytes": CHUNKED + b"f" * 20 + b"\r\n" + event("a"),
+    "a length of a petabyte": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n" + event("a"),
+    "a chunk's size of 30 digits": CHUNKED + chunk(event("a")) + b"f" * 30 + b"\r\nx",
+    "a negative chunk": CHUNKED + chunk(event("a")) + b"-5\r\nx",
+    "a chunk's size with a sign": CHUNKED + chunk(event("a")) + b"+5\r\nx",
+    "a chunk's size in hexadecimal": CHUNKED + chunk(event("a")) + b"0x5\r\nx",
+    "a chunk that is longer than it says": CHUNKED + chunk(event("a")) + b"1\r\nxy\r\n",
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_what_is_announced_is_not_believed(driver: Driver, name: str) -> None:
+    """Nothing is allocated for it, and what came before counts."""
+    tracemalloc.start()
+    try:
+        with scripted(closing(CUT_OFF[name])) as url:
+            heard = driver.stream(options(url))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert type(heard.error) is TruncatedStreamError, repr(heard.error)
+    assert partial(heard.error) == heard.text == "a"
+    assert peak < SLACK
+
+
+ODD_BYTES = {
+    "bytes that are no UTF-8": (b'data: {"choices":[{"delta":{"content":"\xff\xfea"}}]}\n\n', "\ufffd\ufffda"),
+    "Latin-1": ("é".encode("latin-1").join([b'data: {"choices":[{"delta":{"content":"', b'"}}]}\n\n']), "\ufffd"),
+    "a zero": (b'data: {"choices":[{"delta":{"content":"a\x00b"}}]}\n\n', "a\x00b"),
+    "an escaped zero": (b'data: {"choices":[{"delta":{"content":"a\\u0000b"}}]}\n\n', "a\x00b"),
+    "a lone half": (b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n', "a\ufffd"),
+    "a lone half in UTF-8": (b'data: {"choices":[{"delta":{"content":"\xed\xa0\xbd"}}]}\n\n', "\ufffd\ufffd\ufffd"),
+    "a BOM in the text": (b'data: {"choices":[{"delta":{"content":"\xef\xbb\xbfa"}}]}\n\n', "\ufeffa"),
+    "a BOM at the beginning": (b"\xef\xbb\xbf" + event("a"), "a"),
+    "controls and ends of other lines": (
+        'data: {"choices":[{"delta":{"content":"a\u2028b\x0b\x0c\x85"}}]}\n\n'.encode(), "a\u2028b\x0b\x0c\x85",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_BYTES)
+def test_odd_bytes_are_text_that_can_be_encoded(driver: Driver, name: str) -> None:
+    data, text = ODD_BYTES[name]
+    with scripted(closing(sized(data + FINISH + DONE))) as url:
+        heard = driver.stream(options(url))
+    assert heard.error is None
+    assert heard.text == text
+    heard.text.encode()
