@@ -60,6 +60,10 @@ class Flood:
         self.gone = threading.Event()
         """Set when the other end has closed."""
 
+    @property
+    def _next(self) -> bytes:
+        return self._unit
+
     def __call__(self, connection: Any) -> None:
         if not self._ahead:
             connection.recv(65536)
@@ -67,7 +71,7 @@ class Flood:
         try:
             connection.sendall(self._start)
             while True:
-                self.sent += connection.send(self._unit)
+                self.sent += connection.send(self._next)
                 clock.wait(self._pace)
         except TimeoutError:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import ssl
 import threading
 import tracemalloc
@@ -19,11 +20,14 @@ from wiring import CHUNKED, DONE, FINISH, UNFRAMED, Asked, said, scripted, sized
 
 from deltawire import (
     APIError,
+    APIStatusError,
     AsyncClient,
     Client,
+    ConnectError,
     DeltawireError,
     InternalServerError,
     LimitExceededError,
+    ProxyError,
     RateLimitError,
     ReadError,
     RedirectError,
@@ -34,9 +38,11 @@ from deltawire import (
     UnexpectedReplyError,
 )
 from deltawire.protocol import Limits
+from deltawire.testing import Answer, ChatServer
 
 pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
+PASSWORD = "canary-pass-1234"
 KEY = "sk-canary-1234567890"
 
 # What a peer may make us read beyond a limit: buffers of two sockets, and reads.
@@ -98,7 +104,9 @@ ENDLESS = {
     "events without fields": Endless(BEGUN, b"data: {}\n\n", LimitExceededError, "reply", "a"),
     "events without choices": Endless(BEGUN, b'data: {"choices":[]}\n\n', LimitExceededError, "reply", "a"),
     "tokens": Endless(BEGUN, event("a"), LimitExceededError, "reply", "a"),
-    "tokens, each in a chunk": Endless(CHUNKED + chunk(event("a")), chunk(event("a")), LimitExceededError, "reply", "a"),
+    "tokens, each in a chunk": Endless(
+        CHUNKED + chunk(event("a")), chunk(event("a")), LimitExceededError, "reply", "a"
+    ),
     "a document": Endless(UNFRAMED + b'{"choices":[', b"{},", LimitExceededError, "document"),
     "a level in a level": Endless(UNFRAMED + b"{", b'"a":[{', LimitExceededError, "document"),
     "a page": Endless(UNFRAMED.replace(b"event-stream", b"html") + b"<", BLOCK, UnexpectedReplyError),
@@ -236,7 +244,7 @@ BEHIND_ERRORS = {
 }
 
 
-def two_calls(driver: Driver, url: str, **more: Any) -> list[Any]:
+def two_calls(driver: Driver, url: str, *, extra_body: Any = None, **more: Any) -> list[Any]:
     """What two calls on one client give, one after the other: a text, or an error."""
     found: list[Any] = []
 
@@ -244,7 +252,7 @@ def two_calls(driver: Driver, url: str, **more: Any) -> list[Any]:
         with Client(**options(url, **more)) as client:
             for _ in range(2):
                 try:
-                    with client.chat.completions.create(HI, MODEL, stream=True) as stream:
+                    with client.chat.completions.create(HI, MODEL, stream=True, extra_body=extra_body) as stream:
                         found.append("".join(chunk.choices[0].delta.content or "" for chunk in stream))
                 except DeltawireError as error:
                     found.append(error)
@@ -253,7 +261,9 @@ def two_calls(driver: Driver, url: str, **more: Any) -> list[Any]:
         async with AsyncClient(**options(url, **more)) as client:
             for _ in range(2):
                 try:
-                    async with await client.chat.completions.create(HI, MODEL, stream=True) as stream:
+                    async with await client.chat.completions.create(
+                        HI, MODEL, stream=True, extra_body=extra_body
+                    ) as stream:
                         found.append("".join([chunk.choices[0].delta.content or "" async for chunk in stream]))
                 except DeltawireError as error:
                     found.append(error)
@@ -451,3 +461,219 @@ def test_odd_bytes_are_text_that_can_be_encoded(driver: Driver, name: str) -> No
     assert heard.error is None
     assert heard.text == text
     heard.text.encode()
+
+
+# --- Redirects --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "http://127.0.0.1:{other}/v1/chat/completions",
+        "//127.0.0.1:{other}/v1/chat/completions",
+        "http://127.0.0.1:{same}@127.0.0.1:{other}/v1/chat/completions",
+        "http:\\\\127.0.0.1:{other}\\v1",
+        "https://127.0.0.1:{same}/v1/chat/completions",
+        "http://localhost:{same}/v1/chat/completions",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "data:text/event-stream,data: x",
+        "http://[::1",
+        "http://127.0.0.1:{other}\xff/",
+        "",
+    ],
+)
+def test_redirects_lead_nowhere_else(driver: Driver, server: ChatServer, form: str) -> None:
+    """No other origin is sent a byte, least of all the key; nor is a file opened."""
+    with ChatServer() as other:
+        target = form.format(other=other.port, same=server.port)
+        for count, status in enumerate((300, 301, 302, 303, 305, 307, 308), start=1):
+            server.plan(Answer(status=status, headers=[("Location", target)], body=b"moved"))
+            error = driver.stream(options(server.url, max_retries=2)).error
+            assert isinstance(error, RedirectError), repr(error)
+            assert error.status_code == status
+            assert error.location == target
+            assert len(server.requests) == count
+            assert KEY not in shown(error)
+        assert other.connections == 0
+
+
+def test_redirects_in_circles_end(driver: Driver, server: ChatServer) -> None:
+    server.plan(*[Answer(status=307, headers=[("Location", server.url + "/chat/completions")])] * 20)
+    error = driver.stream(options(server.url)).error
+    assert isinstance(error, RedirectError)
+    assert len(server.requests) == 6
+
+
+# --- Answers that come early, and servers that don't listen --------------------------------------------
+
+MUCH = {"pad": "x" * 8_000_000}
+EARLY = {
+    "413": sized(b'{"error": {"message": "too large"}}', b"413 Content Too Large", b"Connection: close\r\n"),
+    "401": sized(b'{"error": {"message": "who?"}}', b"401 Unauthorized"),
+    "200": said("early"),
+}
+
+
+@pytest.mark.parametrize("status", EARLY)
+def test_an_answer_before_the_request_is_sent(driver: Driver, status: str) -> None:
+    """A server that reads the head, answers, and closes under the rest: its answer is what counts."""
+
+    def script(connection: Any) -> None:
+        Asked(connection).head()
+        connection.sendall(EARLY[status])
+
+    second = Once(said("second"))
+    with scripted(script, second) as url:
+        found = two_calls(driver, url, extra_body=MUCH)
+    assert found[1] == "second"
+    if status == "200":
+        assert found[0] == "early"
+    else:
+        assert isinstance(found[0], APIStatusError), repr(found[0])
+        assert found[0].status_code == int(status)
+        assert "too large" in str(found[0]) or "who?" in str(found[0])
+
+
+def test_a_server_that_never_reads_meets_the_deadline(driver: Driver) -> None:
+    gone = threading.Event()
+
+    def script(connection: Any) -> None:
+        assert gone.wait(10)
+
+    with scripted(script) as url:
+        error = driver.stream(options(url, timeout=SHORT), extra_body=MUCH).error
+        gone.set()
+    assert isinstance(error, TimeoutError), repr(error)
+    assert error.deadline == "first_content"
+
+
+# --- Proxies and handshakes ----------------------------------------------------------------------------
+
+BEYOND = "https://server.invalid/v1"
+
+
+class HostileProxy(NamedTuple):
+    """The scheme of a proxy that floods, and what is to become of it."""
+
+    scheme: str
+    start: bytes
+    unit: bytes
+    error: type[DeltawireError] = ProxyError
+    status: int | None = None
+
+
+PROXIES = {
+    "a status line": HostileProxy("http", b"HTTP/1.1 200 ", b"x" * 1000),
+    "a field of the head": HostileProxy("http", b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
+    "fields of the head": HostileProxy("http", b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "interim answers": HostileProxy("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a page of 407": HostileProxy(
+        "http", b"HTTP/1.1 407 No\r\nContent-Length: 9999999999\r\n\r\n<html>who", b"x" * 1000, status=407
+    ),
+    "a page of 407 without a length": HostileProxy(
+        "http", b"HTTP/1.1 407 No\r\n\r\n<html>who", b"x" * 1000, status=407
+    ),
+    "chunks of 403": HostileProxy(
+        "http", b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n", chunk(b"x" * 1000), status=403
+    ),
+    "a page of 502": HostileProxy(
+        "http", b"HTTP/1.1 502 No\r\nContent-Length: 999999\r\n\r\n", b"<" * 1000, status=502
+    ),
+    "words that are no HTTP": HostileProxy("http", b"", b"Hello! "),
+    "lines that are no HTTP": HostileProxy("http", b"", b"\r\n"),
+    "bytes behind the answer": HostileProxy("http", b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1000, ConnectError),
+    "a redirect": HostileProxy("http", b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", b"x", status=302),
+    "zeros for SOCKS": HostileProxy("socks5", b"", b"\0" * 1000),
+    "words for SOCKS": HostileProxy("socks5h", b"", b"Hello! "),
+    "a method of SOCKS that nobody offered": HostileProxy("socks5h", b"\x05\x77", b"x" * 1000),
+    "refusals of the password": HostileProxy("socks5h", b"\x05\x02", b"\x01\x01"),
+    "a reply of an unknown address": HostileProxy("socks5h", b"\x05\x00\x05\x00\x00\x77", b"x" * 1000),
+    "names in the reply": HostileProxy("socks5h", b"\x05\x00\x05\x00\x00\x03\xff", b"x" * 1000, ConnectError),
+    "replies of no known code": HostileProxy("socks5h", b"\x05\x00\x05\x77", b"\xff" * 1000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_proxy_that_has_no_end_is_ended_here(driver: Driver, name: str) -> None:
+    hostile = PROXIES[name]
+    flood = Flood(hostile.start, hostile.unit)
+    tracemalloc.start()
+    try:
+        with scripted(flood) as url:
+            proxy = f"{hostile.scheme}://me:{PASSWORD}@{url.removeprefix('http://').removesuffix('/v1')}"
+            base = BEYOND if hostile.scheme != "socks5" else "https://127.0.0.1:1/v1"
+            error = driver.stream(options(base, proxies=proxy)).error
+            assert flood.gone.wait(10), "the connection is still open"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(error, hostile.error), repr(error)
+    if isinstance(error, ProxyError):
+        assert error.status_code == hostile.status
+    assert len(str(error)) < 2000
+    assert PASSWORD not in shown(error)
+    assert KEY not in shown(error)
+    assert flood.sent < SLACK
+    assert peak < SLACK
+
+
+HANDSHAKE_DRIPS = {
+    "CONNECT's answer": ("http", b"", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000),
+    "interim answers to CONNECT": ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "SOCKS's name": ("socks5h", b"\x05\x00\x05\x00\x00\x03\xff", b"x"),
+    "words for SOCKS": ("socks5h", b"H", b"x"),
+    "a TLS record behind CONNECT": ("http", b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03\x3f\xff", b"\x02"),
+    "a TLS record behind SOCKS": (
+        "socks5h", b"\x05\x00\x05\x00\x00\x01" + b"\0" * 6 + b"\x16\x03\x03\x3f\xff", b"\x02",
+    ),
+    "a TLS record": ("", b"\x16\x03\x03\x3f\xff", b"\x02"),
+    "a TLS record of the proxy": ("https", b"\x16\x03\x03\x3f\xff", b"\x02"),
+}  # fmt: skip
+
+
+class ByByte(Flood):
+    """Each unit goes out byte by byte."""
+
+    def __init__(self, start: bytes, unit: bytes) -> None:
+        super().__init__(start, unit, pace=0.02)
+        self._units = itertools.cycle(unit[at : at + 1] for at in range(len(unit)))
+
+    @property
+    def _next(self) -> bytes:
+        return next(self._units)
+
+
+@pytest.mark.parametrize("name", HANDSHAKE_DRIPS)
+def test_a_handshake_in_drops_meets_the_deadline(driver: Driver, name: str) -> None:
+    """A byte each 20 ms: it is all of connecting that counts."""
+    scheme, start, unit = HANDSHAKE_DRIPS[name]
+    flood = ByByte(start, unit)
+    with scripted(flood) as url:
+        address = url.removeprefix("http://").removesuffix("/v1")
+        ways = (
+            {"base_url": f"https://{address}/v1"} if not scheme else {"proxies": f"{scheme}://me:{PASSWORD}@{address}"}
+        )
+        given = options(BEYOND, timeout=Timeout(connect=0.3, first_content=30, idle=30), verify=False)
+        error = driver.stream({**given, **ways}).error
+        assert flood.gone.wait(10), "the connection is still open"
+    assert isinstance(error, TimeoutError), repr(error)
+    assert (error.deadline, error.seconds) == ("connect", 0.3)
+    assert PASSWORD not in shown(error)
+
+
+@pytest.mark.parametrize("name", ["a field of the head", "a line", "tokens", "an error's page of a gigabyte"])
+def test_what_has_no_end_in_tls(
+    driver: Driver, transports: Transports, name: str, server_context: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    endless = ENDLESS[name]
+    flood = Flood(endless.start, endless.unit)
+    with scripted(flood, context=server_context) as url:
+        heard = driver.stream(options(url, verify=trusting))
+        assert flood.gone.wait(10), "the connection is still open"
+    if endless.limit == "head" and transports.name == "httpcore":
+        assert type(heard.error) is ReadError
+    else:
+        assert type(heard.error) is endless.error
+    assert set(partial(heard.error)) == set(endless.text)
+    assert flood.sent < SLACK
