@@ -3,17 +3,19 @@ and not used again; sync, on asyncio and on trio, on httpcore and on wire."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import gzip
 import itertools
 import ssl
 import threading
 import tracemalloc
+import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
-import trio
-from driving import HI, MODEL, Driver, Transports, shown
+from driving import HI, MODEL, SOON_ONCE, Driver, Transports, shown
 from faults import chunk, event
 from hostile import Flood
 from wiring import CHUNKED, DONE, FINISH, UNFRAMED, Asked, said, scripted, sized
@@ -22,7 +24,9 @@ from deltawire import (
     APIError,
     APIStatusError,
     AsyncClient,
+    BadRequestError,
     Client,
+    ConfigurationError,
     ConnectError,
     DeltawireError,
     InternalServerError,
@@ -67,6 +71,11 @@ def partial(error: BaseException | None) -> str:
     """The text so far."""
     assert isinstance(error, (APIError, TransportError)), repr(error)
     return "" if error.partial is None else error.partial.choices[0].message.content or ""
+
+
+def either(driver: Driver, blocks: Callable[..., Any], waits: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of the one of two functions that is of this driver's kind."""
+    return blocks(*arguments) if driver.name == "sync" else anyio.run(waits, *arguments, backend=driver.name)
 
 
 # --- What has no end --------------------------------------------------------------------------------
@@ -268,7 +277,7 @@ def two_calls(driver: Driver, url: str, *, extra_body: Any = None, **more: Any) 
                 except DeltawireError as error:
                     found.append(error)
 
-    {"sync": blocks, "asyncio": lambda: asyncio.run(waits()), "trio": lambda: trio.run(waits)}[driver.name]()
+    either(driver, blocks, waits)
     return found
 
 
@@ -354,12 +363,7 @@ def test_an_answer_before_any_request_is_not_the_next_ones(driver: Driver) -> No
                     go_on()
 
     with scripted(first, second) as url:
-        runs = {
-            "sync": lambda: blocks(url),
-            "asyncio": lambda: asyncio.run(waits(url)),
-            "trio": lambda: trio.run(waits, url),
-        }
-        runs[driver.name]()
+        either(driver, blocks, waits, url)
     assert found == ["first", "second"]
 
 
@@ -677,3 +681,154 @@ def test_what_has_no_end_in_tls(
         assert type(heard.error) is endless.error
     assert set(partial(heard.error)) == set(endless.text)
     assert flood.sent < SLACK
+
+
+# --- Other requests ----------------------------------------------------------------------------------
+
+
+def asked_for(driver: Driver, what: str, given: dict[str, Any]) -> Any:
+    """What such a call gives, or the error that it raises."""
+    calls: dict[str, Callable[[Any], Any]] = {
+        "a completion": lambda client: client.chat.completions.create(HI, MODEL),
+        "models": lambda client: client.models.list(),
+        "images": lambda client: client.images.generate("a cat", "painter"),
+    }
+
+    def blocks() -> Any:
+        with Client(**given) as client:
+            return calls[what](client)
+
+    async def waits() -> Any:
+        async with AsyncClient(**given) as client:
+            return await calls[what](client)
+
+    try:
+        return either(driver, blocks, waits)
+    except DeltawireError as error:
+        return error
+
+
+REQUESTS = {
+    "a completion": (b'{"choices":[', b'{"message":{"content":"a"}},'),
+    "models": (b'{"data":[', b'{"id":"m"},'),
+    "images": (b'{"data":[{"b64_json":"', b"A" * 1000),
+}
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_documents_without_end(driver: Driver, what: str) -> None:
+    start, unit = REQUESTS[what]
+    flood = Flood(UNFRAMED + start, unit)
+    tracemalloc.start()
+    try:
+        with scripted(flood) as url:
+            error = asked_for(driver, what, options(url))
+            assert flood.gone.wait(10), "the connection is still open"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(error, LimitExceededError), repr(error)
+    assert error.limit_name == "document"
+    assert flood.sent < SLACK
+    assert peak < SLACK
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_documents_in_drops(driver: Driver, what: str) -> None:
+    start, unit = REQUESTS[what]
+    flood = Flood(UNFRAMED + start, unit[:1], pace=0.01)
+    with scripted(flood) as url:
+        error = asked_for(driver, what, options(url, timeout=SHORT))
+        assert flood.gone.wait(10), "the connection is still open"
+    assert isinstance(error, TimeoutError), repr(error)
+    assert error.deadline == "first_content"
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+@pytest.mark.parametrize("stream", [b"data: {}\n\n", b": ping\n\n"])
+def test_event_streams_without_end_where_a_document_was_asked_for(driver: Driver, what: str, stream: bytes) -> None:
+    flood = Flood(UNFRAMED, stream)
+    with scripted(flood) as url:
+        error = asked_for(driver, what, options(url))
+        assert flood.gone.wait(10), "the connection is still open"
+    assert isinstance(error, LimitExceededError if what == "a completion" else UnexpectedReplyError), repr(error)
+    assert flood.sent < SLACK
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_levels_without_number(driver: Driver, what: str) -> None:
+    """100,000 of them, in a document that is whole."""
+    deep = b"[" * 100_000 + b"]" * 100_000
+    for body in (deep, b'{"data":%b,"choices":[]}' % deep, b'{"error":%b}' % deep):
+        with scripted(closing(sized(body)), closing(sized(body, b"400 Bad Request"))) as url:
+            good = asked_for(driver, what, options(url))
+            bad = asked_for(driver, what, options(url))
+        assert isinstance(good, APIError), repr(good)
+        assert isinstance(bad, BadRequestError), repr(bad)
+        assert len(str(bad)) < 3000
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "http://127.0.0.1:{port}/cat.png", "javascript:alert(1)"])
+def test_addresses_of_images_are_not_visited(driver: Driver, address: str) -> None:
+    with ChatServer() as other:
+        address = address.format(port=other.port)
+        body = b'{"data":[{"url":"%b"}]}' % address.encode()
+        with scripted(closing(sized(body))) as url:
+            images = asked_for(driver, "images", options(url))
+        assert [image.url for image in images.data] == [address]
+        with pytest.raises(ConfigurationError):
+            images.data[0].data  # noqa: B018 - it is a property
+        assert images.data[0].src == address
+        assert other.connections == 0
+
+
+# --- Waiting as told, and codings ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wait", ["9" * 300, "1e308", "86400", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_nobody_waits_for_ever(driver: Driver, wait: str) -> None:
+    """Whoever asks for more than two minutes is not waited for, nor asked again."""
+    reply = sized(b'{"error":"slow"}', b"429 Too Many Requests", b"Retry-After: %b\r\n" % wait.encode())
+    with scripted(closing(reply), closing(said("too late"))) as url:
+        heard = driver.stream(options(url, max_retries=1))
+    assert isinstance(heard.error, RateLimitError)
+    assert heard.text == ""
+
+
+@pytest.mark.parametrize("wait", ["-1", "nan", "inf", "-inf", "", "\x7f", "0x10", "1 2", "soon", "9" * 400])
+def test_what_is_no_time_is_none(driver: Driver, wait: str) -> None:
+    reply = sized(b'{"error":"slow"}', b"503 Oops", b"Retry-After: %b\r\n" % wait.encode())
+    with scripted(closing(reply), closing(said("second"))) as url:
+        heard = driver.stream(options(url, max_retries=SOON_ONCE))
+    assert (heard.text, heard.error) == ("second", None)
+
+
+def test_no_coding_is_asked_for(driver: Driver, server: ChatServer) -> None:
+    assert driver.stream(options(server.url)).error is None
+    assert server.requests[0].header("accept-encoding") == "identity"
+
+
+CODED = {
+    "a bomb": (b"gzip", gzip.compress(b"\n" * 50_000_000), LimitExceededError),
+    "a bomb of an event": (b"deflate", zlib.compress(b"data: " + b"x" * 50_000_000), LimitExceededError),
+    "bombs in members": (b"gzip", gzip.compress(b"\n" * 1_000_000) * 50, LimitExceededError),
+    "brotli": (b"br", b"\x0b\x02\x80", UnexpectedReplyError),
+    "a coding of a coding": (b"gzip, gzip", gzip.compress(gzip.compress(GOOD)), UnexpectedReplyError),
+    "a coding that nobody knows": (b"x-bomb", b"x", UnexpectedReplyError),
+    "what is no gzip": (b"gzip", GOOD, UnexpectedReplyError),
+}
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_codings(driver: Driver, name: str) -> None:
+    """What nobody asked for and is sent all the same: gzip is undone, within the limits; of all else it's said."""
+    coding, body, expected = CODED[name]
+    tracemalloc.start()
+    try:
+        with scripted(closing(sized(body, fields=b"Content-Encoding: %b\r\n" % coding))) as url:
+            error = driver.stream(options(url)).error
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert type(error) is expected, repr(error)
+    assert peak < SLACK
