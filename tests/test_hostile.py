@@ -298,13 +298,16 @@ class Once:
 
 
 @pytest.mark.parametrize("name", BEHIND | BEHIND_ERRORS)
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("way", ["plain", "TLS", "proxy"])
 def test_what_comes_behind_a_reply_is_nobodys_answer(
-    driver: Driver, name: str, secure: bool, server_context: ssl.SSLContext, trusting: ssl.SSLContext
+    driver: Driver, name: str, way: str, server_context: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
     first, second = Once((BEHIND | BEHIND_ERRORS)[name]), Once(said("second"))
-    with scripted(first, second, context=server_context if secure else None) as url:
-        found = two_calls(driver, url, verify=trusting)
+    with scripted(first, second, context=server_context if way == "TLS" else None) as url:
+        if way == "proxy":
+            found = two_calls(driver, "http://server.invalid/v1", proxies=url.removesuffix("/v1"))
+        else:
+            found = two_calls(driver, url, verify=trusting)
     if name in BEHIND:
         assert found == ["first", "second"]
     else:

@@ -87,7 +87,7 @@ def test_a_stream_costs_in_proportion_to_its_length(name: str) -> None:
         parts = [stream[start : start + 1000] for start in range(0, len(stream), 1000)]
         return lambda: read(parts)
 
-    assert_linear(call, 200)
+    assert_linear(call, 100)
 
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if "one event" not in name])
@@ -96,7 +96,7 @@ def test_a_stream_byte_by_byte_costs_in_proportion_to_its_length(name: str) -> N
         parts = each_byte(STREAMS[name](number))
         return lambda: read(parts)
 
-    assert_linear(call, 50)
+    assert_linear(call, 30)
 
 
 DOCUMENTS: dict[str, tuple[str, Callable[[int], bytes]]] = {
@@ -119,7 +119,7 @@ def test_a_document_costs_in_proportion_to_its_length(name: str) -> None:
         body = make(number)
         return lambda: read(body, headers=JSON, dialect=dialect)
 
-    assert_linear(call, 200)
+    assert_linear(call, 100)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[int]:
