@@ -99,6 +99,27 @@ def test_a_stream_byte_by_byte_costs_in_proportion_to_its_length(name: str) -> N
     assert_linear(call, 30)
 
 
+SITES: dict[str, tuple[Callable[[int], bytes], str | None]] = {
+    "texts": (lambda n: b'data: {"type":"live","data":"a"}\n\n' * n, None),
+    "texts that begin a stop word": (lambda n: b'data: {"type":"live","data":"aa"}\n\n' * n, "a" * 50 + "b"),
+    "halves of characters": (lambda n: b'data: {"type":"live","data":"%b"}\n\n' % HALF * n, None),
+    "states": (lambda n: b'data: {"type":"live","subtype":"status","data":"x"}\n\n' * n, None),
+    "events of other types": (lambda n: b'data: {"type":"x","data":{}}\n\n' * n, None),
+}
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_a_stream_of_a_site_costs_in_proportion_to_its_length(name: str) -> None:
+    make, stop = SITES[name]
+
+    def call(number: int) -> Callable[[], object]:
+        stream = make(number)
+        parts = [stream[start : start + 1000] for start in range(0, len(stream), 1000)]
+        return lambda: read(parts, dialect="opchatgpts", stop=stop)
+
+    assert_linear(call, 100)
+
+
 DOCUMENTS: dict[str, tuple[str, Callable[[int], bytes]]] = {
     "choices": ("openai", lambda n: b'{"choices":[' + many(b"{}", n) + b"]}"),
     "calls": ("openai", lambda n: b'{"choices":[{"message":{"tool_calls":[' + many(b"{}", n) + b"]}}]}"),
@@ -317,7 +338,7 @@ def test_a_number_of_any_size_in_an_error_does_no_harm(body: bytes, number: byte
     assert isinstance(failure(read(b"event: error\n" + sse(body % number))), Exception)
 
 
-@pytest.mark.parametrize("dialect", ["models", "images"])
+@pytest.mark.parametrize("dialect", ["openai", "opchatgpts", "models", "images", "session", "page"])
 def test_a_document_without_end_is_held_up_to_the_limit(dialect: str) -> None:
     reply = Reply(dialect, limits=Limits(document=MIB))
     reply.start(200, JSON)
