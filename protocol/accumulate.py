@@ -33,7 +33,7 @@ from .chunks import (
     Usage,
     has_content,
 )
-from .objects import with_extra
+from .objects import Read, with_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -179,8 +179,8 @@ class _ChoiceParts:
         self.extra: dict[str, Any] = {}
         self.message_extra: dict[str, Any] = {}
 
-    def add_rest(self, choice: ChunkChoice, extras: bool) -> None:
-        """All but the text."""
+    def add_rest(self, choice: ChunkChoice, read: Read | None) -> None:
+        """All but the text. ``read``: None, if the vendor fields don't count."""
         delta = choice.delta
         self.role = self.role or delta.role
         self.finish_reason = choice.finish_reason or self.finish_reason
@@ -193,8 +193,8 @@ class _ChoiceParts:
                 self.calls = _Calls()
             for fragment in delta.tool_calls:
                 call = self.calls.add(fragment)
-                if extras:
-                    _merge(call.extra, fragment.model_extra)
+                if read is not None:
+                    _merge(call.extra, fragment._extra(read))
         if delta.function_call is not None:
             if self.function_call is None:
                 self.function_call = _Call(0)
@@ -265,7 +265,9 @@ class Accumulator:
     With ``extras=False`` vendor fields are left out, which spares decoding every payload twice.
     """
 
-    __slots__ = ("_choices", "_extra", "_extras", "_first", "_usage", "contents", "last", "named", "texts")
+    __slots__ = (
+        "_choices", "_extra", "_extras", "_first", "_packed_at", "_usage", "contents", "last", "named", "texts",
+    )  # fmt: skip
 
     def __init__(self, *, extras: bool = True) -> None:
         self._extras = extras
@@ -275,6 +277,8 @@ class Accumulator:
         self.texts: dict[int, Text] = {}
         # How many chunks had content; see `has_content`.
         self.contents = 0
+        # How many there were at the last packing.
+        self._packed_at = 0
         self._extra: dict[str, Any] = {}
         # The first chunk that has an id (Azure's first one has none) names the reply.
         self._first: ChatCompletionChunk | None = None
@@ -304,22 +308,23 @@ class Accumulator:
             return
         self.last = chunk
         self.contents += has_content(chunk)
+        read: Read | None = {} if self._extras else None
         for choice in chunk.choices:
             parts = self._parts(choice.index)
             delta = choice.delta
             if delta.content is not None:
                 parts.content.append(delta.content)
-            parts.add_rest(choice, self._extras)
+            parts.add_rest(choice, read)
             parts.pack()
-            if self._extras:
-                _merge(parts.extra, choice.model_extra)
-                _merge(parts.message_extra, delta.model_extra, extend=True)
+            if read is not None:
+                _merge(parts.extra, choice._extra(read))
+                _merge(parts.message_extra, delta._extra(read), extend=True)
         if chunk.usage is not None:
             self._usage = chunk.usage
         if self._first is None and chunk.id:
             self._first, self.named = chunk, True
-        if self._extras:
-            _merge(self._extra, chunk.model_extra)
+        if read is not None:
+            _merge(self._extra, chunk._extra(read))
 
     def add_text(self, chunk: ChatCompletionChunk) -> None:
         """As `add`, for a chunk that holds a first choice and nothing but its text; sooner done."""
@@ -335,6 +340,10 @@ class Accumulator:
 
     def pack(self) -> None:
         """Let the texts so far take little more space than their letters."""
+        if self.contents - self._packed_at < len(self._choices):
+            # To go through them all is to cost each content a part of a step: no server opens so many.
+            return
+        self._packed_at = self.contents
         for parts in self._choices.values():
             parts.pack()
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # Inflated bytes are handed on in pieces of this size, so a "zip bomb" meets the limits of `Reply`
 # piece by piece instead of growing here.
 _PIECE = 256 * 1024
+# And taken in pieces of this one.
+_AT_ONCE = 16 * 1024
 
 
 class ContentDecoder:
@@ -50,6 +52,11 @@ class ContentDecoder:
             self._raw_allowed = False
             if data[0] & 0x0F != 8:
                 self._zlib = zlib.decompressobj(-15)
+        # Each step copies what is left to be undone: so that is never much.
+        for start in range(0, len(data), _AT_ONCE):
+            yield from self._receive(data[start : start + _AT_ONCE])
+
+    def _receive(self, data: bytes) -> Iterator[bytes]:
         while data and not self._over:
             if self._member_over:
                 # RFC 1952 allows a file of several members; what follows any other end is ignored.

@@ -164,8 +164,8 @@ class HalfJoiner:
     def __init__(self) -> None:
         # The id of each choice's latest tool call without an index.
         self._latest: dict[int, str | None] = {}
-        # By choice, and by the name of the text in `_TEXTS`, or the index of the tool call (None: the latest).
-        self._held: dict[tuple[int, str | int | None], str] = {}
+        # By choice, and then by the name of the text in `_TEXTS`, or the index of the tool call (None: the latest).
+        self._held: dict[int, dict[str | int | None, str]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -178,7 +178,7 @@ class HalfJoiner:
                 holder = holder_of(delta)
                 text = getattr(holder, attribute, None)
                 if text:
-                    setattr(holder, attribute, self._mend((choice.index, name), text))
+                    setattr(holder, attribute, self._mend(choice.index, name, text))
             if delta.tool_calls:
                 delta.tool_calls = self._join_calls(choice.index, delta.tool_calls)
             if choice.finish_reason:
@@ -187,42 +187,49 @@ class HalfJoiner:
 
     def flush(self) -> list[tuple[int, Delta]]:
         """The stream has ended: the deltas that deliver what is still held, as (index, delta)."""
-        deltas: dict[int, Delta] = {}
-        for index in {index for index, _ in self._held}:
-            self._flush_choice(index, deltas.setdefault(index, Delta()))
-        return list(deltas.items())
+        deltas = [(index, Delta()) for index in self._held]
+        for index, delta in deltas:
+            self._flush_choice(index, delta)
+        return deltas
 
     def _join_calls(self, choice: int, fragments: list[ToolCallDelta]) -> list[ToolCallDelta]:
         joined: list[ToolCallDelta] = []
         for fragment in fragments:
-            key = (choice, fragment.index)
             function = fragment.function
             if fragment.index is None:
                 named = function is not None and function.name
                 begins = fragment.id != self._latest.get(choice) if fragment.id else named
-                if begins and key in self._held:
+                if begins and self._release(choice, None):
                     # Another call begins; the half of the one before is lost, and still belongs to that one.
-                    del self._held[key]
                     joined.append(_lost(None))
                 self._latest[choice] = fragment.id or (None if begins else self._latest.get(choice))
             if function is not None and function.arguments:
-                function.arguments = self._mend(key, function.arguments)
+                function.arguments = self._mend(choice, fragment.index, function.arguments)
             joined.append(fragment)
         return joined
 
-    def _mend(self, key: tuple[int, str | int | None], text: str) -> str:
-        text = self._held.pop(key, "") + text
+    def _mend(self, choice: int, name: str | int | None, text: str) -> str:
+        text = self._release(choice, name) + text
         if "\ud800" <= text[-1] <= "\udbff":
-            self._held[key] = text[-1]
+            self._held.setdefault(choice, {})[name] = text[-1]
             text = text[:-1]
         return join_surrogates(text)
 
+    def _release(self, choice: int, name: str | int | None) -> str:
+        """What is held of this text; it is no longer held."""
+        held = self._held.get(choice)
+        if held is None:
+            return ""
+        half = held.pop(name, "")
+        if not held:
+            del self._held[choice]
+        return half
+
     def _flush_choice(self, index: int, delta: Delta) -> None:
-        for key in [key for key in self._held if key[0] == index]:
-            del self._held[key]
-            name = key[1]
+        lost: list[ToolCallDelta] = []
+        for name in self._held.pop(index, ()):
             if not isinstance(name, str):
-                delta.tool_calls = [*(delta.tool_calls or []), _lost(name)]
+                lost.append(_lost(name))
                 continue
             if name == "function call":
                 delta.function_call = delta.function_call or Function()
@@ -231,6 +238,8 @@ class HalfJoiner:
             holder_of, attribute = _TEXTS[name]
             holder = holder_of(delta)
             setattr(holder, attribute, (getattr(holder, attribute) or "") + "\ufffd")
+        if lost:
+            delta.tool_calls = [*(delta.tool_calls or []), *lost]
 
 
 def _lost(index: int | None) -> ToolCallDelta:

@@ -16,6 +16,10 @@ from ._json import loads
 
 _T = TypeVar("_T", bound="Object")
 
+# Payloads that were decoded already, by their identity: who goes through all the objects of one payload has it decoded
+# once, and not once for each of them.
+Read = dict[int, tuple[bytes, Any]]
+
 # Declared here, for speed or convenience, but not by OpenAI: dumped only when they are there.
 _VENDOR = frozenset({"error", "reasoning", "reasoning_content"})
 
@@ -76,7 +80,7 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
         """The vendor fields of this object: what its JSON holds beyond the declared fields."""
         return self._extra()
 
-    def _extra(self) -> _Extra:
+    def _extra(self, read: Read | None = None) -> _Extra:
         raw: object = getattr(self, "_raw", None)
         if isinstance(raw, _Extra):
             return raw
@@ -85,7 +89,7 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
         if raw is not None:
             payload, path, cls = raw if isinstance(raw, tuple) else (raw, self._path, cls)
             try:
-                value = loads(payload)
+                value = _decoded(payload, read)
                 for key in path:
                     value = value[key]
             except (ValueError, LookupError, TypeError):
@@ -124,7 +128,7 @@ class Object(_Origin, msgspec.Struct, kw_only=True, omit_defaults=True, gc=False
         since all values are plain.
         """
 
-        dumped: dict[str, Any] = _dump(self, exclude_unset, exclude_none)
+        dumped: dict[str, Any] = _dump(self, exclude_unset, exclude_none, {})
         return dumped
 
     def to_dict(self, *, mode: str = "python", exclude_unset: bool = True) -> dict[str, Any]:
@@ -162,18 +166,28 @@ class Answer(Object):
             """The name of the provider that answered, as the server (or else the client) says; "" where none does."""
 
 
-def _dump(value: Any, exclude_unset: bool, exclude_none: bool) -> Any:
+def _decoded(payload: bytes, read: Read | None) -> Any:
+    if read is None:
+        return loads(payload)
+    found = read.get(id(payload))
+    if found is None:
+        # (Kept along: else another payload might get its identity.)
+        found = read[id(payload)] = payload, loads(payload)
+    return found[1]
+
+
+def _dump(value: Any, exclude_unset: bool, exclude_none: bool, read: Read) -> Any:
     if isinstance(value, Object):
-        extra = value._extra()
+        extra = value._extra(read)
         fields: dict[str, Any] = {}
         for name in value.__struct_fields__:
             item = getattr(value, name)
             if item is None and (exclude_none or ((exclude_unset or name in _VENDOR) and name not in extra.declared)):
                 continue
-            fields[name] = _dump(item, exclude_unset, exclude_none)
+            fields[name] = _dump(item, exclude_unset, exclude_none, read)
         return fields | {name: item for name, item in extra.items() if item is not None or not exclude_none}
     if isinstance(value, list):
-        return [_dump(item, exclude_unset, exclude_none) for item in value]
+        return [_dump(item, exclude_unset, exclude_none, read) for item in value]
     return value
 
 

@@ -340,6 +340,15 @@ def test_a_whole_reply_as_the_only_event_of_a_stream() -> None:
     assert ended(events).finished
 
 
+def test_a_whole_reply_as_an_event_with_more_levels_than_are_read() -> None:
+    """The decoder passes over what it does not know, however deep."""
+    deep = b"[" * 100 + b"]" * 100
+    choice = b'{"message": {"content": "a"}, "finish_reason": "stop", "x": ' + deep + b"}"
+    events = read(sse(b'{"object": "chat.completion", "choices": [' + choice + b"]}", DONE))
+    assert text(events) == "a"
+    assert ended(events).finished
+
+
 def test_an_error_in_a_document_with_status_200() -> None:
     error = failure(read(b'{"error": {"message": "boom", "code": 429}}', headers=JSON))
     assert isinstance(error, APIStatusError)

@@ -200,9 +200,8 @@ class Asked:
                 return b""
             self._received += data
         head, _, self._received = self._received.partition(b"\r\n\r\n")
-        self._left = next(
-            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-        )
+        lengths = (line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+        self._left = int(next(lengths, 0))
         return head
 
     def body(self) -> int:

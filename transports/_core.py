@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 
 from deltawire.protocol import absolute_form
+from deltawire.protocol.verdicts import is_sound
 
 from ._errors import LINK_ERRORS, exchange_error
 from .streams.layers import Expired, acknowledge_quickly
@@ -16,7 +17,7 @@ from .streams.layers import Expired, acknowledge_quickly
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from deltawire.protocol import Context, Deadlines, DeltawireError, HTTPRequest, Proxy
+    from deltawire.protocol import Context, Deadlines, DeltawireError, Event, HTTPRequest, Proxy
 
     from ._options import Options
 
@@ -40,6 +41,28 @@ PEER_ERRORS: tuple[type[Exception], ...] = (
 def peer_error(error: Exception, deadlines: Deadlines, context: Context) -> DeltawireError:
     """Anything that went wrong with an exchange."""
     return exchange_error(Expired() if isinstance(error, httpcore.TimeoutException) else error, deadlines, context)
+
+
+def speaks_well(event: Event, response: httpcore.Response | None) -> bool:
+    """Whether a reply that ends with this event says nothing against its connection: its verdict does not, and it was
+    framed in one way only. (Who reads one framed in two in the other way sees another message begin: RFC 9112 section
+    6.1.)"""
+    if response is None or not is_sound(event):
+        return False
+    names = {name.lower() for name, _ in response.headers}
+    return not {b"transfer-encoding", b"content-length"} <= names
+
+
+def is_overfed(connection: Any, response: httpcore.Response) -> bool:
+    """Whether the peer has sent more than the reply, which has been read to its end and not been closed yet. httpcore
+    would keep what is left, and give it to whoever asks next as the answer.
+
+    Its public interface does not tell: so this looks behind it, and takes what it can't see for the worse.
+    """
+    if response.extensions.get("http_version") == b"HTTP/2":
+        return False
+    machine = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return machine is None or bool(machine.trailing_data[0])
 
 
 def pool_arguments(options: Options, proxy: Proxy | None) -> dict[str, Any]:

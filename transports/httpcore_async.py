@@ -12,9 +12,17 @@ import anyio
 import httpcore
 
 from deltawire.protocol import UsageError
-from deltawire.protocol.verdicts import is_sound
 
-from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, pool_arguments
+from ._core import (
+    MAX_POOLS,
+    PEER_ERRORS,
+    Progress,
+    core_request,
+    is_overfed,
+    peer_error,
+    pool_arguments,
+    speaks_well,
+)
 from ._lifetime import Runner, running_loop
 from ._network import AsyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation, time_left
@@ -192,7 +200,7 @@ class AsyncHTTPCoreExchange:
             await self._aclose_now()
             raise
         if reply.done:
-            self._sound = is_sound(events[-1])
+            self._sound = speaks_well(events[-1], self._response)
         return events
 
     async def _open(self) -> list[Event]:
@@ -269,7 +277,8 @@ class AsyncHTTPCoreExchange:
             return
         if not self._sound:
             self._connection.spoiled = True
-        if not self._stream.shared and not (self._sound and self._complete):
+        good = self._sound and self._complete and not is_overfed(self._connection, self._response)
+        if not self._stream.shared and not good:
             # From here on nothing waits for the peer, and what follows is bookkeeping.
             self._connection.abort()
         assert self._runner is not None

@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING
 import httpcore
 
 from deltawire.protocol import UsageError
-from deltawire.protocol.verdicts import is_sound
 
-from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, pool_arguments
+from ._core import (
+    MAX_POOLS,
+    PEER_ERRORS,
+    Progress,
+    core_request,
+    is_overfed,
+    peer_error,
+    pool_arguments,
+    speaks_well,
+)
 from ._network import SyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation
 from .streams.layers import Expired
@@ -200,7 +208,7 @@ class HTTPCoreExchange:
             self.close_now()
             raise
         if reply.done:
-            self._sound = is_sound(events[-1])
+            self._sound = speaks_well(events[-1], self._response)
         return events
 
     def _open(self) -> list[Event]:
@@ -279,7 +287,7 @@ class HTTPCoreExchange:
         self._closed = True
         if self._response is None or self._connection is None:
             return
-        if not (self._sound and self._complete):
+        if not (self._sound and self._complete) or is_overfed(self._connection, self._response):
             self._connection.abort()
         self._transport.enter()
         try:

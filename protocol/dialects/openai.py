@@ -130,7 +130,7 @@ class OpenAIEvents:
                 return error
             chunk.error = None
         keep_payload(chunk, data)
-        if chunk.object == "chat.completion" and not any("delta" in c._extra().declared for c in chunk.choices):
+        if chunk.object == "chat.completion" and not _has_deltas(data):
             # A whole reply, sent as the only event of a stream.
             try:
                 whole = read_completion(data)
@@ -170,6 +170,16 @@ class OpenAIEvents:
             chunk = ChatCompletionChunk(choices=choices)
             self._accumulator.add(chunk)
             into.append(chunk)
+
+
+def _has_deltas(data: bytes) -> bool:
+    """Whether any choice of a chunk has a delta, be it empty. (Each of them knows that, too, but looks through all of
+    the payload for it.)"""
+    try:
+        choices = loads(data).get("choices")
+    except ValueError:
+        return False
+    return isinstance(choices, list) and any(isinstance(choice, dict) and "delta" in choice for choice in choices)
 
 
 def read_completion(body: bytes) -> ChatCompletion | None:

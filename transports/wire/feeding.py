@@ -133,7 +133,7 @@ class Pushed(Turn):
         self._contents = 0
         # When content has come, of which the deadlines do not know yet.
         self._content_at: float | None = None
-        # Bytes of which nobody has taken the events.
+        # Bytes of which nobody has taken the events; or that came while somebody waits for anything.
         self._unread = 0
         # Whether somebody waits for anything that comes, not only for events.
         self._eager = True
@@ -153,6 +153,7 @@ class Pushed(Turn):
             return
         if not events:
             if self._eager:
+                self._unread += len(data)
                 self.wake()
             return
         # (For each token, hence with as few calls as can be.)
@@ -282,11 +283,12 @@ class Pushed(Turn):
             # Another task does; and the line is not waited for twice.
             return
         self._eager = True
+        self._unread = 0
         self._stream.let_come()
         await self._wait_for(self._has_drained, time.monotonic() + DRAIN_SECONDS)
 
     def _has_drained(self) -> bool:
-        return self._over or self._machine.state is not _DRAINING
+        return self._over or self._machine.state is not _DRAINING or self._unread >= DRAIN_BYTES
 
     async def _wait_for(self, condition: Callable[[], bool], until: float) -> None:
         while not condition():
