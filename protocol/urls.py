@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them.
-_ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\"<>\\^`{|}]")
+# Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them. Lone surrogates no UTF-8 can say.
+_ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\"<>\\^`{|}]")
 _HIDDEN_CREDENTIALS = re.compile(r"\A[^/?#]*://[^/?#@]*:[^/?#@]*[^/?#@0-9][^/?#@]*[/?#].*@")
 _HOST = re.compile(r"\A[A-Za-z0-9._~-]+\Z")
+_BRACKETED = re.compile(r"\A\[[^\]]*\](?::[0-9]*)?\Z")
 
 # What quote() leaves alone: RFC 3986's reserved characters and "%", which is an escape already.
 _SAFE = "%/:?#[]@!$&'()*+,;=~"
@@ -84,8 +85,9 @@ def parse_url(url: str, name: str = "base_url") -> URL:
         raise ConfigurationError(
             f"{name} holds credentials: pass api_key=, or default_headers={{'Authorization': ...}}, instead"
         )
-    if "[" in parts.netloc and not _is_ipv6(parts.hostname or ""):
-        raise ConfigurationError(f"{name} has no valid IPv6 address between its brackets")
+    # (urlsplit drops what stands round the brackets, and would lead somewhere else than other readers.)
+    if "[" in parts.netloc and not (_BRACKETED.match(parts.netloc) and _is_ipv6(parts.hostname or "")):
+        raise ConfigurationError(f"{name} has no valid IPv6 address between its brackets, or something beside them")
     host = _ascii_host(parts.hostname or "", name)
     from urllib.parse import quote
 
@@ -152,11 +154,20 @@ def join_url(base: str, path: str, query: Mapping[str, object] | None = None, na
     if query:
         given = {key: value for key, value in query.items() if value is not None}
         pairs = [pair for pair in pairs if pair.partition("=")[0] not in given]
-        from urllib.parse import urlencode
-
-        pairs += filter(None, [urlencode(given, doseq=True)])
+        pairs += filter(None, [_encoded_query(given, name)])
     target = head + ("?" + "&".join(pairs) if pairs else "")
     return str(URL(url.scheme, url.host, url.port, target))
+
+
+def _encoded_query(query: Mapping[str, object], name: str) -> str:
+    from urllib.parse import urlencode
+
+    try:
+        return urlencode(query, doseq=True)
+    except UnicodeEncodeError:
+        pass
+    # Here, and not there: that error repeats the text, which may be a key.
+    raise ConfigurationError(f"the query for {name} holds a lone surrogate, which UTF-8 can't say: replace it")
 
 
 def shown_url(url: str) -> str:

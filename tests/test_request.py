@@ -632,6 +632,7 @@ def test_the_url_of_the_models(base: str) -> None:
         "", "s/v1", "//s/v1", "ftp://s", "file:///etc/passwd", "https://", "https:///v1", "https://:80/", "http://s:x/",
         "http://s:99999/", "http://s:-1/", "http://s/a b", "http://s/\n", "http://s\r\nx/", "http://s/\t", "http://\0/",
         'http://s/"', "http://s/<x>", "http://s\\x/", "http://[::1/", "http://[zz]/", "http://s/\u2028", " http://s",
+        "http://[::1].h/", "http://[::1]*:80/", "http://h[::1]/", "http://s/\ud800",
         "http://s ", "http://a..b\x00/", "http://é\ud800/", "http://s,t/", "http://s*/",
     ],
 )  # fmt: skip
@@ -639,6 +640,14 @@ def test_what_is_no_url(url: str) -> None:
     assert "base_url" in refused(parse_url, url)
     assert "base_url" in refused(Endpoint.at, url)
     assert "Location" in refused(parse_url, url, "Location")
+
+
+@pytest.mark.parametrize("query", [{"a": "\ud800"}, {"\udc80": 1}, {"a": ["b", "\ud800"]}])
+def test_a_query_that_utf8_can_not_say(query: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="surrogate") as caught:
+        join_url("http://s/v1", "/x", query)
+    # It would hold the text, which may be a key.
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("url", [None, 5, b"http://s", ["http://s"]])
