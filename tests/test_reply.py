@@ -518,11 +518,19 @@ def test_a_pending_event_counts(ending: bytes) -> None:
     body = sse(delta("a"), delta("b", finish="stop")).rstrip(b"\n") + ending
     assert text(read(body)) == "ab"
     assert ended(read(body)).finished
-    error = failure(read(b'event: error\ndata: {"message": "boom"}' + ending))
-    assert isinstance(error, APIStatusError)
+    for words in (b'{"message": "boom"}', b'"boom"', b"boom"):
+        error = failure(read(b"event: error\ndata: " + words + ending))
+        assert isinstance(error, APIStatusError)
+        assert "boom" in str(error)
 
 
-@pytest.mark.parametrize("rest", [b'data: {"choices": [{"del', b"data: [DON", b"data: {", b"dat", b"data: nonsense"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'data: {"choices": [{"del', b"data: [DON", b"data: {", b"dat", b"data: nonsense", b"event: error\ndata: {",
+        b'event: error\ndata: {"message": "bo', b'event: error\ndata: [{"error"', b'event: error\ndata: "boo',
+    ],
+)  # fmt: skip
 def test_a_pending_event_that_does_not_parse_is_cut_off(rest: bytes) -> None:
     error = failure(read(sse(delta("a")) + rest))
     assert isinstance(error, TruncatedStreamError)
