@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them. Lone surrogates no UTF-8 can say.
+# Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them. No UTF-8 says lone surrogates.
 _ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\"<>\\^`{|}]")
 _HIDDEN_CREDENTIALS = re.compile(r"\A[^/?#]*://[^/?#@]*:[^/?#@]*[^/?#@0-9][^/?#@]*[/?#].*@")
 _HOST = re.compile(r"\A[A-Za-z0-9._~-]+\Z")

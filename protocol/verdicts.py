@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .dialects.signals import BadEvent
 from .errors import (
     APIStatusError,
     ConnectError,
@@ -19,7 +20,6 @@ from .errors import (
     TruncatedStreamError,
     UnexpectedReplyError,
 )
-from .dialects.signals import BadEvent
 from .events import StreamEnded, StreamFailed
 from .status import ErrorObject
 

@@ -357,8 +357,9 @@ def read_body(body: bytes, content_type: str) -> Dict:
                 verdict = "MalformedEventError"
                 continue
             payload = {"message": data}
-        fold.add(payload)
         error = find_error(payload, event["event"])
+        if not whole or records(payload.get("choices")):
+            fold.add(payload)
         if error is not None:
             verdict = class_of_status(status_of_error(error))
         elif whole:
