@@ -275,6 +275,20 @@ def test_a_document_cut_off_is_a_truncation(cut: int) -> None:
         assert len(broken) == 1
 
 
+@pytest.mark.parametrize("indices", [(0, 0), (None, None), (1, 1), (2, 0, 2), (None, 0, 1)])
+def test_the_choices_of_a_document_keep_apart(indices: tuple[int | None, ...]) -> None:
+    choices = [
+        {"message": {"content": f"text {place}"}, "finish_reason": "stop"} | ({} if index is None else {"index": index})
+        for place, index in enumerate(indices)
+    ]
+    events = read(json.dumps({**WHOLE, "choices": choices}).encode(), headers=JSON)
+    for place in range(len(indices)):
+        assert text(events, place) == f"text {place}"
+    whole = ended(events).completion
+    assert whole is not None
+    assert [choice.index for choice in whole.choices] == [*range(len(indices))]
+
+
 def test_a_document_is_one_chunk_with_all_that_it_says() -> None:
     whole: dict[str, Any] = {
         **WHOLE,
