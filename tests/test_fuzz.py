@@ -34,7 +34,7 @@ def test_the_seeds_are_those_of_the_recordings(name: str) -> None:
 
 @each_target
 def test_inputs_made_of_the_corpus(name: str) -> None:
-    assert examples(name, 300)() >= 300
+    assert examples(name, 200)() >= 200
 
 
 def test_every_folder_has_its_target() -> None:

@@ -61,6 +61,8 @@ STATUS_OF_NAME = {
     "timeout": 504,
     "timeout_error": 504,
 }
+# Any of these begins an event stream, whatever it is called.
+FIELDS = ("data:", "event:", "id:", "retry:", ":")
 USAGE_KEYS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -328,7 +330,7 @@ def read_body(body: bytes, content_type: str) -> Dict:
     verdict, error, terminated = "", None, False
     events: list[Dict] = []
     pending: list[Dict] = []
-    text = body.decode("utf-8", "replace").removeprefix("\ufeff").lstrip(" \t\r\n")
+    text = body.decode("utf-8", "replace").removeprefix("\ufeff").lstrip(" \t\r\n\v\f")
     first_line = text.replace("\r", "\n").partition("\n")[0]
     is_sse = content_type.partition(";")[0].strip().lower() == "text/event-stream"
     whole = text.startswith(("{", "["))
@@ -337,12 +339,12 @@ def read_body(body: bytes, content_type: str) -> Dict:
         pending = [{"event": "message", "data": text}]
         if text.startswith("[") and is_json(text):
             verdict = "UnexpectedReplyError"
-    elif is_sse or first_line.startswith(("data:", "event:", "id:", "retry:", ":")):
+    elif is_sse or first_line.startswith(FIELDS):
         events, pending, _ = parse_sse(body)
-    elif text:
+    elif text and not any(field.startswith(text) for field in FIELDS):
         verdict = "UnexpectedReplyError"
     for position, event in enumerate(events + pending):
-        data = event["data"].strip()
+        data = event["data"].strip(" \t\r\n\v\f")
         if data == "[DONE]" and not whole:
             terminated = True
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
@@ -31,6 +32,8 @@ DOCUMENTED: dict[str, tuple[type[Exception], ...]] = {
 # How often the oracle of each target had something to say: a differential that never compares finds nothing.
 COMPARED: Counter[str] = Counter()
 
+_BLANK_LINE = re.compile(rb"(?:\r\n|\r|\n){2}")
+
 # Up to this many bytes a stream is fed byte by byte, too; the cost is the calls.
 EACH_BYTE = 300
 
@@ -57,8 +60,8 @@ class Dice:
 
 
 def cuttings(data: bytes) -> Iterator[list[bytes]]:
-    """Some ways to feed this data, the same ones each time: in two; and byte by byte, at random, or where things end,
-    whichever its checksum says, since each costs as much as the rest of a target."""
+    """Some ways to feed this data, the same ones each time: in two; and byte by byte, at random, an event a read, or
+    where things end, whichever its checksum says, since each costs as much as the rest of a target."""
     number, size = zlib.crc32(data), len(data)
     if size < 2:
         return
@@ -68,6 +71,8 @@ def cuttings(data: bytes) -> Iterator[list[bytes]]:
         yield with_empties(each_byte(data))
     elif number % 4 == 1:
         yield with_empties(pieces(data, [chance.randrange(1, size) for _ in range(8)]))
+    elif number % 4 == 2:
+        yield pieces(data, [found.end() for found in _BLANK_LINE.finditer(data)])
     else:
         # Cuts at the bytes by which things end, where state is kept between reads.
         ends = [position for position in range(1, size) if data[position - 1] in b"\r\n{}:"]

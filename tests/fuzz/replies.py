@@ -13,6 +13,7 @@ from test_recordings import told, verdict
 
 from deltawire.protocol import (
     ImagesResponse,
+    LimitExceededError,
     Limits,
     ModelList,
     ReadError,
@@ -145,6 +146,9 @@ def document(data: bytes) -> None:
     events = checked(body, how)
     compare("document", body, how, events)
     last = events[-1]
+    if how.limits is not None and len(body) > min(how.limits.document, how.limits.reply):
+        assert isinstance(last, StreamFailed)
+        assert isinstance(last.error, LimitExceededError)
     if isinstance(last, StreamEnded):
         assert last.completion is not None
         assert told(last.completion) == told(accumulate(chunks(events)))

@@ -29,6 +29,8 @@ LONGEST = 1200
 MOST = 40
 
 CHAT = sse(delta("Hel", role="assistant"), delta("lo \U0001f680"), FINISH, b"[DONE]")
+# The two halves of a character, each in a chunk of its own.
+HALVES = CHAT.replace(b"\\ude80", b'"}}]}\n\ndata: {"choices":[{"delta":{"content":"\\ude80')
 CALLS = sse(
     delta(tool_calls=[{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}]),
     delta(tool_calls=[{"index": 0, "function": {"arguments": '{"a":1}'}}]),
@@ -120,12 +122,22 @@ def _after(choices: bytes, found: Iterable[bytes]) -> list[bytes]:
 
 
 def _sse() -> list[bytes]:
-    found = _spread((each for each in _vectors("sse.jsonl") if len(each) < 700), 25)
-    return [*_after(b"\0", found), *_after(b"\3", found[::3]), *_after(b"\0", [CHAT, SITE])]
+    made = b"\xef\xbb\xbfid: 1\nretry: 10\n\ndata: a\ndata\n\n: c\nevent: e\ndata:b\n\n"
+    ends = [made.replace(b"\n", end) for end in (b"\n", b"\r", b"\r\n")]
+    found = _spread((each for each in _vectors("sse.jsonl") if len(each) < 700), 20)
+    return [*_after(b"\0", [*ends, CHAT, SITE, *found]), *_after(b"\3", ends + found[::3]), *_after(b"\4", ends)]
 
 
 def _chats() -> list[bytes]:
-    return [CHAT, CALLS, *_spread(_vectors("chat_streams.jsonl"), 15), *_spread(_bodies(), 15)]
+    return [
+        CHAT,
+        CHAT.replace(b"\n", b"\r"),
+        CHAT.replace(b"\n", b"\r\n"),
+        HALVES,
+        CALLS,
+        *_spread(_vectors("chat_streams.jsonl"), 15),
+        *_spread(_bodies(), 15),
+    ]
 
 
 def _openai() -> list[bytes]:
@@ -215,7 +227,7 @@ def _socks5() -> list[bytes]:
     return [
         b"\0\0\x05\x02\x01\x00" + bound + b"\x16\x03", b"\0\1\x05\x00" + bound,
         b"\1\0\x05\x00\x05\x00\x00\x03\x03abc\0\0",
-        b"\2\0\x05\x02\x01\x01", b"\0\0\x05\xff", b"\0\1\x05\x00\x05\x05", b"\0\1HTTP/1.1 400 Bad\r\n\r\n",
+        b"\2\0\x05\x02\x01\x01", b"\2\0\x05\x02\x01\x01" + bound, b"\0\0\x05\xff", b"\0\1\x05\x00\x05\x05", b"\0\1HTTP/1.1 400 Bad\r\n\r\n",
         b"\0\1\x05\x00\x05\x00\x00\x04" + b"\0" * 18, b"\0\1\x00\x5b\0\0\0\0\0\0",
     ]  # fmt: skip
 
@@ -264,7 +276,16 @@ def _requests() -> list[bytes]:
 
 def _json() -> list[bytes]:
     texts = (each[6:] for each in CHAT.split(b"\n\n") if each.startswith(b"data: {"))
-    return [*texts, b'{"choices":null,"id":5}', b'{"a":"\\ud83d","b":NaN,"c":1e400}', b"[" * 70, b'{"x":"\xff"}', IMAGE]
+    nested = [b'{"a":' + b"[" * deep + b"0" + b"]" * deep + b"}" for deep in (63, 64)]
+    return [
+        *texts,
+        b'{"choices":null,"id":5}',
+        b'{"a":"\\ud83d","b":NaN,"c":1e400}',
+        b"[" * 70,
+        *nested,
+        b'{"x":"\xff"}',
+        IMAGE,
+    ]
 
 
 def _media() -> list[bytes]:
