@@ -123,7 +123,9 @@ def _is_ipv6(host: str) -> bool:
         ipaddress.IPv6Address(host)
     except ValueError:
         return False
-    return True
+    # A zone (RFC 6874) may be anything there: brackets, slashes, blanks.
+    zone = host.partition("%")[2]
+    return not zone or bool(_HOST.match(zone))
 
 
 def _ascii_host(host: str, name: str) -> str:

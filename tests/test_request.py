@@ -633,6 +633,7 @@ def test_the_url_of_the_models(base: str) -> None:
         "http://s:99999/", "http://s:-1/", "http://s/a b", "http://s/\n", "http://s\r\nx/", "http://s/\t", "http://\0/",
         'http://s/"', "http://s/<x>", "http://s\\x/", "http://[::1/", "http://[zz]/", "http://s/\u2028", " http://s",
         "http://[::1].h/", "http://[::1]*:80/", "http://h[::1]/", "http://s/\ud800",
+        "http://[::%00[::1]/", "http://[fe80::1%a@b]/", "http://[fe80::1%25a:b]/", "http://[fe80::1%é]/",
         "http://s ", "http://a..b\x00/", "http://é\ud800/", "http://s,t/", "http://s*/",
     ],
 )  # fmt: skip
