@@ -10,7 +10,16 @@ import json
 import re
 from typing import Any
 
-from whole_reader import STATUS_CLASSES, USAGE_KEYS, mend, parse_object, parse_sse, split_responses
+from whole_reader import (
+    STATUS_CLASSES,
+    USAGE_KEYS,
+    class_of_status,
+    mend,
+    parse_object,
+    parse_sse,
+    split_responses,
+    status_of_error,
+)
 
 Dict = dict[str, Any]
 
@@ -29,6 +38,8 @@ def plain(words: str) -> str:
 
 def finished(status: int, said: str, lines: list[str], value: Dict) -> Dict:
     """A reply whose `end`, or whole document, is this."""
+    if value.get("success") is not None and not value["success"]:
+        return outcome(status, verdict=class_of_status(status_of_error(value)), text=said, status_lines=lines)
     text = said or value["reply"]
     if not text and not value["images"] and not value["actions"]:
         return outcome(status, verdict="EmptyReplyError", status_lines=lines)
@@ -59,7 +70,7 @@ def read_body(status: int, body: bytes) -> Dict:
             code=value.get("code"),
             words=plain(value["message"]),
         )
-    if body.startswith(b"{"):
+    if body.lstrip().startswith((b"{", b"[")):
         return finished(status, "", [], json.loads(body))
     said, lines = "", []
     events, pending, _ = parse_sse(body)

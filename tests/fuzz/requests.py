@@ -24,6 +24,11 @@ from .common import COMPARED, DOCUMENTED, Dice
 PROXY = Proxy.parse("http://user:password@proxy:3128")
 
 
+NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
+FRAMING = ("content-length", "transfer-encoding")
+
+
 class Head(NamedTuple):
     """One request, as `naive_heads` finds it."""
 
@@ -49,8 +54,8 @@ def naive_heads(sent: bytes) -> list[Head]:
         for each in rest:
             name, colon, value = each.partition(b": ")
             assert colon
-            assert re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name), name
-            assert re.fullmatch(rb"[\t\x20-\x7e\x80-\xff]*", value), value
+            assert re.fullmatch(NAME, name), name
+            assert re.fullmatch(VALUE, value), value
             fields.append((name.decode().lower(), value))
         assert len({name for name, _ in fields}) == len(fields), "no field stands twice"
         length = int(dict(fields).get("content-length", b"0"))
@@ -138,6 +143,7 @@ def requests(data: bytes) -> None:
     parts = Parts(dice)
     try:
         request = parts.request()
+        check_request(parts, request)
         exchange = HTTP1Exchange(request, Reply(), proxy=PROXY if parts.proxied else None)
     except DOCUMENTED["requests"] as error:
         assert (
@@ -153,6 +159,21 @@ def requests(data: bytes) -> None:
     (sent,) = naive_heads(exchange.data_to_send())
     check_head(parts, sent, request)
     check_body(parts, sent)
+
+
+def check_request(parts: Parts, request: HTTPRequest) -> None:
+    """What other transports get, which may check nothing."""
+    assert not re.search(r"[\x00-\x20\x7f]", parts.base), "no blank and no control is dropped from a URL"
+    assert parts.name.lower() not in FRAMING
+    assert sorted(name.decode() for name, _ in request.headers) == sorted(parts.wanted())
+    for name, value in request.headers:
+        assert re.fullmatch(NAME, name)
+        assert re.fullmatch(VALUE, value)
+        assert value == value.strip()
+    place = re.split("[/?#]", parts.base.partition("://")[2])[0].lower()
+    if place.isascii():
+        standard = ":443" if parts.base.lower().startswith("https") else ":80"
+        assert request.parts.authority == re.sub(":0*([0-9]+)$", r":\1", place).removesuffix(standard).removesuffix(":")
 
 
 def check_head(parts: Parts, sent: Head, request: HTTPRequest) -> None:

@@ -26,7 +26,7 @@ CORPUS = Path(__file__).resolve().parent / "corpus"
 
 # No longer than what the fuzzer makes.
 LONGEST = 1200
-MOST = 40
+MOST = 50
 
 CHAT = sse(delta("Hel", role="assistant"), delta("lo \U0001f680"), FINISH, b"[DONE]")
 # The two halves of a character, each in a chunk of its own.
@@ -150,12 +150,16 @@ def _document() -> list[bytes]:
 
 
 def _sites() -> list[bytes]:
-    found = [SITE, *_spread(_bodies(SITE_RECORDINGS), 20), *_spread(_vectors("site_streams.jsonl"), 8)]
+    failed = SITE.replace(b'\\"success\\": true', b'\\"success\\": false')
+    found = [SITE, failed, *_spread(_bodies(SITE_RECORDINGS), 20), *_spread(_vectors("site_streams.jsonl"), 8)]
     return [*_after(b"\0\0\0\0", found), *_after(b"\0\0\0\3", found[:3]), *_after(b"\1\0\1\4", found[:3])]
 
 
 def _session() -> list[bytes]:
-    return _after(b"\1\0\0", [SESSION, b'{"success":false,"message":"no"}', b'{"restNonce":null}', b"<html>"])
+    return _after(b"\1\0\0", [
+        SESSION, b'{"success":false,"message":"no"}', b'{"restNonce":null}', b"<html>",
+        SESSION.replace(b"true", b"false"), SESSION.replace(b"abc", b"a c"), SESSION.replace(b"abc", b"a\\rc"),
+    ])  # fmt: skip
 
 
 def _page() -> list[bytes]:
@@ -227,7 +231,8 @@ def _socks5() -> list[bytes]:
     return [
         b"\0\0\x05\x02\x01\x00" + bound + b"\x16\x03", b"\0\1\x05\x00" + bound,
         b"\1\0\x05\x00\x05\x00\x00\x03\x03abc\0\0",
-        b"\2\0\x05\x02\x01\x01", b"\2\0\x05\x02\x01\x01" + bound, b"\0\0\x05\xff", b"\0\1\x05\x00\x05\x05", b"\0\1HTTP/1.1 400 Bad\r\n\r\n",
+        b"\2\0\x05\x02\x01\x01",
+        b"\2\0\x05\x02\x01\x01" + bound, b"\0\0\x05\xff", b"\0\1\x05\x00\x05\x05", b"\0\1HTTP/1.1 400 Bad\r\n\r\n",
         b"\0\1\x05\x00\x05\x00\x00\x04" + b"\0" * 18, b"\0\1\x00\x5b\0\0\0\0\0\0",
     ]  # fmt: skip
 
@@ -250,6 +255,7 @@ def _retry_after() -> list[bytes]:
 
 def _proxy_url() -> list[bytes]:
     return [
+        b"\0u\x1ep\x1e[::1].evil\x1e1", b"\1u\x1ep\x1e[::1]\x1e", b"\1u\x1ep\x1e[::%00[::1]\x1e",
         b"\0user\x1epass\x1ehost\x1e3128", b"\2us%40er\x1ep%3Ass\x1e[::1]\x1e1080", b"\3u\x1e\x1eh.example/\x1e",
         b"\1u\x1ep/w\x1eh?x\x1e1",
         "\1ü\x1eé\x1eb\u00fccher.example\x1e8".encode(), b"\5a\x1eb\x1ec\x1ed",
@@ -270,8 +276,13 @@ def _requests() -> list[bytes]:
         b"page", b"1 2",
         b"agent/1", b"org", b"nonce123",
     ])  # fmt: skip
-    odd = fields.replace(b"a title", b"a\r\nHost: evil").replace(b"nonce123", b"n\0")
-    return [bytes([what, flags]) + each for what in range(8) for flags in (0x19, 0x02) for each in (fields, odd)]
+    made = [fields, fields.replace(b"a title", b"a\r\nHost: evil").replace(b"nonce123", b"n\0")]
+    other = [fields.replace(b"h.example:8443", place) for place in (b"[::1].evil:1", b"h\r\nX: y", b"H:443", b"[::1]")]
+    other += [
+        fields.replace(b"X-Title", name) for name in (b"Content-Length", b"Transfer-Encoding", b"a b", b"X:", b"Host")
+    ]
+    found = [bytes([what, flags]) + each for what in range(8) for flags in (0x19, 0x02) for each in made]
+    return [*found, *(bytes([what, 0x11]) + each for what in (0, 4) for each in other)]
 
 
 def _json() -> list[bytes]:
