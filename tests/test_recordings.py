@@ -89,7 +89,7 @@ def fed(
 
 
 def told(completion: ChatCompletion) -> list[dict[str, Any]]:
-    """The choices in the words of expected.json."""
+    """The choices in the words of expected.json, by their indices."""
     return [
         {
             "index": choice.index,
@@ -107,7 +107,7 @@ def told(completion: ChatCompletion) -> list[dict[str, Any]]:
                 "arguments": choice.message.function_call.arguments or "",
             },
         }
-        for choice in completion.choices
+        for choice in sorted(completion.choices, key=lambda choice: choice.index)
     ]
 
 

@@ -141,7 +141,9 @@ def _chats() -> list[bytes]:
 
 
 def _openai() -> list[bytes]:
-    return [*_after(b"\0\0\0", _chats()), *_after(b"\2\0\0", [CHAT]), *_after(b"\0\2\1", [CHAT, CALLS])]
+    # Two lines of one event, and a CR between them: several of them, since each is cut in its own way.
+    mixed = [CHAT.replace(b'"choices"', b'\rdata: "choices"') + b":%d" % number for number in range(6)]
+    return [*_after(b"\0\0\0", [*mixed, *_chats()]), *_after(b"\2\0\0", [CHAT]), *_after(b"\0\2\1", [CHAT, CALLS])]
 
 
 def _document() -> list[bytes]:
