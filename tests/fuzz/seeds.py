@@ -289,7 +289,7 @@ def _requests() -> list[bytes]:
 
 def _json() -> list[bytes]:
     texts = (each[6:] for each in CHAT.split(b"\n\n") if each.startswith(b"data: {"))
-    nested = [b'{"a":' + b"[" * deep + b"0" + b"]" * deep + b"}" for deep in (63, 64)]
+    nested = [b'{"b":[],"a":' + b"[" * deep + b"0" + b"]" * deep + b"}" for deep in (63, 64)]
     return [
         *texts,
         b'{"choices":null,"id":5}',
