@@ -324,7 +324,7 @@ class Reply:
             return []
         events: list[Event] = []
         signal = self._reader.read((data,), events, name)
-        if signal is not None and not isinstance(signal, BadEvent):
+        if signal is not None and not verdicts.cut_off(signal, data):
             events += self._conclude(signal)
         return events
 

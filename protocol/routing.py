@@ -126,7 +126,8 @@ def _split_port(entry: str) -> tuple[str, int | None]:
         host, _, port = entry.partition(":")
     else:
         return entry, None
-    return host, int(port) if port.isdecimal() and port.isascii() else None
+    # (int() refuses more than 4300 digits.)
+    return host, int(port[:4000]) if port.isdecimal() and port.isascii() else None
 
 
 def _address(host: str) -> object:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them.
-_ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\"<>\\^`{|}]")
+# Blanks and controls anywhere in a URL are a mistake (or an attack); nobody means them. No UTF-8 says lone surrogates.
+_ILLEGAL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\"<>\\^`{|}]")
 _HIDDEN_CREDENTIALS = re.compile(r"\A[^/?#]*://[^/?#@]*:[^/?#@]*[^/?#@0-9][^/?#@]*[/?#].*@")
 # urlsplit would drop what stands beside the brackets, and name another host than was written.
 _BRACKETED = re.compile(r"\A\[[^]]*\](?::[0-9]*)?\Z")
@@ -87,7 +87,7 @@ def parse_url(url: str, name: str = "base_url") -> URL:
             f"{name} holds credentials: pass api_key=, or default_headers={{'Authorization': ...}}, instead"
         )
     if "[" in parts.netloc and not (_BRACKETED.match(parts.netloc) and _is_ipv6(parts.hostname or "")):
-        raise ConfigurationError(f"{name} has no valid IPv6 address between its brackets")
+        raise ConfigurationError(f"{name} has no valid IPv6 address between its brackets, or something beside them")
     host = _ascii_host(parts.hostname or "", name)
     from urllib.parse import quote
 
@@ -123,7 +123,9 @@ def _is_ipv6(host: str) -> bool:
         ipaddress.IPv6Address(host)
     except ValueError:
         return False
-    return True
+    # A zone (RFC 6874) may be anything there: brackets, slashes, blanks.
+    zone = host.partition("%")[2]
+    return not zone or bool(_HOST.match(zone))
 
 
 def _ascii_host(host: str, name: str) -> str:
@@ -154,11 +156,20 @@ def join_url(base: str, path: str, query: Mapping[str, object] | None = None, na
     if query:
         given = {key: value for key, value in query.items() if value is not None}
         pairs = [pair for pair in pairs if pair.partition("=")[0] not in given]
-        from urllib.parse import urlencode
-
-        pairs += filter(None, [urlencode(given, doseq=True)])
+        pairs += filter(None, [_encoded_query(given, name)])
     target = head + ("?" + "&".join(pairs) if pairs else "")
     return str(URL(url.scheme, url.host, url.port, target))
+
+
+def _encoded_query(query: Mapping[str, object], name: str) -> str:
+    from urllib.parse import urlencode
+
+    try:
+        return urlencode(query, doseq=True)
+    except UnicodeEncodeError:
+        pass
+    # Here, and not there: that error repeats the text, which may be a key.
+    raise ConfigurationError(f"the query for {name} holds a lone surrogate, which UTF-8 can't say: replace it")
 
 
 def shown_url(url: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .dialects.signals import BadEvent
 from .errors import (
     APIStatusError,
     ConnectError,
@@ -20,9 +21,11 @@ from .errors import (
     UnexpectedReplyError,
 )
 from .events import StreamEnded, StreamFailed
+from .status import ErrorObject
 
 if TYPE_CHECKING:
     from .context import Context
+    from .dialects.signals import Signal
     from .events import Event
 
 # How much of a body that is no chat reply is kept to be shown.
@@ -45,6 +48,14 @@ def malformed(what: str, context: Context, where: str, data: bytes) -> Malformed
     """An event that is no JSON object."""
     line = context.excerpt(data, 1000, more="")
     return MalformedEventError(f"an event of the reply {what}{where}: {line[:500]!r}", line=line)
+
+
+def cut_off(signal: Signal, data: bytes) -> bool:
+    """Whether the last event, which no blank line ends, does not parse: an error's JSON, too, then says nothing."""
+    if isinstance(signal, ErrorObject):
+        # (An error event may be plain words.)
+        return signal.body is None and data.lstrip()[:1] in (b"{", b"[", b'"')
+    return isinstance(signal, BadEvent)
 
 
 def unexpected(what: str, context: Context, where: str, body: bytes) -> UnexpectedReplyError:

@@ -150,6 +150,19 @@ def said(event: Event) -> tuple[object, ...]:
     return "failed", type(error).__name__, str(error), repr(details), repr(partial and partial.to_dict())
 
 
+def judged(events: Sequence[Event]) -> list[tuple[object, ...]]:
+    """Events in a form that compares, without the words of errors."""
+    found = []
+    for event in events:
+        if not isinstance(event, StreamFailed):
+            found.append(said(event))
+            continue
+        partial = getattr(event.error, "partial", None)
+        status = getattr(event.error, "status_code", None)
+        found.append(("failed", type(event.error).__name__, status, repr(partial and partial.to_dict())))
+    return found
+
+
 def same(parts: Sequence[bytes], events: Sequence[Event], **how: Any) -> None:
     """Fed so, the reply gives these events."""
     assert [said(event) for event in read(parts, **how)] == [said(event) for event in events]

@@ -10,7 +10,16 @@ import json
 import re
 from typing import Any
 
-from whole_reader import STATUS_CLASSES, USAGE_KEYS, split_responses
+from whole_reader import (
+    STATUS_CLASSES,
+    USAGE_KEYS,
+    class_of_status,
+    mend,
+    parse_object,
+    parse_sse,
+    split_responses,
+    status_of_error,
+)
 
 Dict = dict[str, Any]
 
@@ -29,6 +38,8 @@ def plain(words: str) -> str:
 
 def finished(status: int, said: str, lines: list[str], value: Dict) -> Dict:
     """A reply whose `end`, or whole document, is this."""
+    if value.get("success") is not None and not value["success"]:
+        return outcome(status, verdict=class_of_status(status_of_error(value)), text=said, status_lines=lines)
     text = said or value["reply"]
     if not text and not value["images"] and not value["actions"]:
         return outcome(status, verdict="EmptyReplyError", status_lines=lines)
@@ -44,6 +55,11 @@ def finished(status: int, said: str, lines: list[str], value: Dict) -> Dict:
 
 def read_recording(raw: bytes) -> Dict:
     ((status, _, body),) = split_responses(raw)
+    return read_body(status, body)
+
+
+def read_body(status: int, body: bytes) -> Dict:
+    """What a reply says. Raises for what is none as the plugin writes them."""
     if status != 200:
         value = json.loads(body)
         fallback = "InternalServerError" if status >= 500 else "APIStatusError"
@@ -54,13 +70,11 @@ def read_recording(raw: bytes) -> Dict:
             code=value.get("code"),
             words=plain(value["message"]),
         )
-    if body.startswith(b"{"):
+    if body.lstrip().startswith((b"{", b"[")):
         return finished(status, "", [], json.loads(body))
     said, lines = "", []
-    for block in body.split(b"\n\n"):
-        if not block.strip():
-            continue
-        event = json.loads(block.removeprefix(b"data: "))
+    events, pending, _ = parse_sse(body)
+    for event in (json.loads(each["data"]) for each in events + pending):
         if event["type"] == "live" and "subtype" not in event:
             said += event["data"]
         elif event["type"] == "live":
@@ -70,3 +84,35 @@ def read_recording(raw: bytes) -> Dict:
         else:
             return finished(status, said, lines, json.loads(event["data"]))
     return outcome(status, verdict="TruncatedStreamError", text=said, status_lines=lines)
+
+
+# --- Sessions --------------------------------------------------------------------------------------
+
+
+def read_session(body: bytes) -> list[tuple[str, str]]:
+    """The session's name and its nonce in the reply to ``start_session``, or nothing."""
+    value = parse_object(body.decode("utf-8", "replace").removeprefix("\ufeff"))
+    # Whatever says that it has failed gives no session.
+    failed = value is None or (value.get("success") is not None and not value["success"])
+    return [] if failed else session_in(value)
+
+
+def read_page(body: bytes) -> list[tuple[str, str]]:
+    """The same in a page: the first attribute ``data-system`` that holds a nonce."""
+    for quoted in re.findall(
+        r"""[\s"']data-system\s{0,9}=\s{0,9}("[^"]*"|'[^']*')""", body.decode("latin-1"), re.I | re.A
+    ):
+        told = quoted[1:-1].encode("latin-1").decode("utf-8", "replace")
+        found = session_in(parse_object(html.unescape(told)))
+        if found:
+            return found
+    return []
+
+
+def session_in(value: Dict | None) -> list[tuple[str, str]]:
+    nonce = (value or {}).get("restNonce")
+    # A nonce goes into a header field: visible ASCII.
+    if value is None or not isinstance(nonce, str) or not re.fullmatch("[!-~]{1,256}", nonce):
+        return []
+    name = value.get("sessionId")
+    return [(mend(name) if isinstance(name, str) else "", nonce)]

@@ -19,6 +19,7 @@ from feeding import (
     each_byte,
     ended,
     failure,
+    judged,
     pieces,
     said,
     splits,
@@ -630,19 +631,6 @@ def test_all_splits_agree_on_any_bytes(data: st.DataObject) -> None:
     whole = heard([raw])
     assert heard(each_byte(raw)) == whole
     assert heard(data.draw(splits(raw))) == whole
-
-
-def judged(events: Sequence[Event]) -> list[tuple[object, ...]]:
-    """Events in a form that compares, without the words of errors."""
-    found = []
-    for event in events:
-        if not isinstance(event, StreamFailed):
-            found.append(said(event))
-            continue
-        partial = getattr(event.error, "partial", None)
-        status = getattr(event.error, "status_code", None)
-        found.append(("failed", type(event.error).__name__, status, repr(partial and partial.to_dict())))
-    return found
 
 
 @QUICK

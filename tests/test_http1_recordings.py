@@ -7,9 +7,9 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from feeding import each_byte, pieces
+from feeding import each_byte, judged, pieces
 from make_expected import chat_recordings, response, site_recordings, site_response
-from test_http1 import CLOSED, exchange, judged
+from test_http1 import CLOSED, exchange
 from test_recordings import MODELS, exchanges, fed
 
 from deltawire.protocol import HTTPRequest, ReadError, Reply, StreamEnded, StreamFailed

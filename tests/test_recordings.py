@@ -89,7 +89,7 @@ def fed(
 
 
 def told(completion: ChatCompletion) -> list[dict[str, Any]]:
-    """The choices in the words of expected.json."""
+    """The choices in the words of expected.json, by their indices."""
     return [
         {
             "index": choice.index,
@@ -98,16 +98,16 @@ def told(completion: ChatCompletion) -> list[dict[str, Any]]:
             "refusal": choice.message.refusal or "",
             "finish_reason": choice.finish_reason,
             "tool_calls": [
-                {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
+                {"id": call.id, "name": call.function.name, "arguments": call.function.arguments or ""}
                 for call in choice.message.tool_calls or ()
             ],
             "function_call": choice.message.function_call
             and {
                 "name": choice.message.function_call.name,
-                "arguments": choice.message.function_call.arguments,
+                "arguments": choice.message.function_call.arguments or "",
             },
         }
-        for choice in completion.choices
+        for choice in sorted(completion.choices, key=lambda choice: choice.index)
     ]
 
 

@@ -280,6 +280,20 @@ def test_a_document_cut_off_is_a_truncation(cut: int) -> None:
         assert len(broken) == 1
 
 
+@pytest.mark.parametrize("indices", [(0, 0), (None, None), (1, 1), (2, 0, 2), (None, 0, 1)])
+def test_the_choices_of_a_document_keep_apart(indices: tuple[int | None, ...]) -> None:
+    choices = [
+        {"message": {"content": f"text {place}"}, "finish_reason": "stop"} | ({} if index is None else {"index": index})
+        for place, index in enumerate(indices)
+    ]
+    events = read(json.dumps({**WHOLE, "choices": choices}).encode(), headers=JSON)
+    for place in range(len(indices)):
+        assert text(events, place) == f"text {place}"
+    whole = ended(events).completion
+    assert whole is not None
+    assert [choice.index for choice in whole.choices] == [*range(len(indices))]
+
+
 def test_a_document_is_one_chunk_with_all_that_it_says() -> None:
     whole: dict[str, Any] = {
         **WHOLE,
@@ -532,11 +546,19 @@ def test_a_pending_event_counts(ending: bytes) -> None:
     body = sse(delta("a"), delta("b", finish="stop")).rstrip(b"\n") + ending
     assert text(read(body)) == "ab"
     assert ended(read(body)).finished
-    error = failure(read(b'event: error\ndata: {"message": "boom"}' + ending))
-    assert isinstance(error, APIStatusError)
+    for words in (b'{"message": "boom"}', b'"boom"', b"boom"):
+        error = failure(read(b"event: error\ndata: " + words + ending))
+        assert isinstance(error, APIStatusError)
+        assert "boom" in str(error)
 
 
-@pytest.mark.parametrize("rest", [b'data: {"choices": [{"del', b"data: [DON", b"data: {", b"dat", b"data: nonsense"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'data: {"choices": [{"del', b"data: [DON", b"data: {", b"dat", b"data: nonsense", b"event: error\ndata: {",
+        b'event: error\ndata: {"message": "bo', b'event: error\ndata: [{"error"', b'event: error\ndata: "boo',
+    ],
+)  # fmt: skip
 def test_a_pending_event_that_does_not_parse_is_cut_off(rest: bytes) -> None:
     error = failure(read(sse(delta("a")) + rest))
     assert isinstance(error, TruncatedStreamError)

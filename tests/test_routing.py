@@ -236,6 +236,7 @@ def test_excepted(url: str, entry: str) -> None:
         ("http://[::1]:8000", "[::1]:8001"),
         ("http://[fd00::5]", "fe80::/10"),
         ("http://a.example", "/"),
+        pytest.param("http://a.example", "a.example:" + "9" * 5000, id="a number that int() refuses"),
     ],
 )
 def test_not_excepted(url: str, entry: str) -> None:

@@ -74,6 +74,8 @@ def test_queries(base: str, query: dict[str, Any], joined: str) -> None:
         "", "s/v1", "//s/v1", "ftp://s", "file:///etc/passwd", "https://", "https:///v1", "https://:80/", "http://s:x/",
         "http://s:99999/", "http://s:-1/", "http://s/a b", "http://s/\n", "http://s\r\nx/", "http://s/\t", "http://\0/",
         'http://s/"', "http://s/<x>", "http://s\\x/", "http://[::1/", "http://[zz]/", "http://s/\u2028", " http://s",
+        "http://[::1].h/", "http://[::1]*:80/", "http://h[::1]/", "http://s/\ud800",
+        "http://[::%00[::1]/", "http://[fe80::1%a@b]/", "http://[fe80::1%25a:b]/", "http://[fe80::1%é]/",
         "http://s ", "http://a..b\x00/", "http://é\ud800/", "http://s,t/", "http://s*/",
     ],
 )  # fmt: skip
@@ -81,6 +83,14 @@ def test_what_is_no_url(url: str) -> None:
     assert "base_url" in refused(parse_url, url)
     assert "base_url" in refused(Endpoint.at, url)
     assert "Location" in refused(parse_url, url, "Location")
+
+
+@pytest.mark.parametrize("query", [{"a": "\ud800"}, {"\udc80": 1}, {"a": ["b", "\ud800"]}])
+def test_a_query_that_utf8_can_not_say(query: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="surrogate") as caught:
+        join_url("http://s/v1", "/x", query)
+    # It would hold the text, which may be a key.
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("url", [None, 5, b"http://s", ["http://s"]])
@@ -211,7 +221,7 @@ def test_an_empty_location() -> None:
         ("http://s:x", "base_url is no valid URL: check its host, and that its port is a number"),
         ("http://s:65536", "base_url is no valid URL: check its host, and that its port is a number"),
         ("http://u@s", "base_url holds credentials: pass api_key=, or default_headers={'Authorization': ...}, instead"),
-        ("http://[v1.a]/", "base_url has no valid IPv6 address between its brackets"),
+        ("http://[v1.a]/", "base_url has no valid IPv6 address between its brackets, or something beside them"),
         ("http://", "base_url has no valid host"),
         ("http://é" + "x" * 70, "the host in base_url is no valid international name"),
         ("http://s*", "base_url has no valid host"),

@@ -311,7 +311,7 @@ def test_a_gzip_body_cut_short() -> None:
         (b"<html>", "text/html", "UnexpectedReplyError"),
         (b"<br>Warning<br>\n" + EVENT + FINISH, SSE, "ended"),
         (b"\n\n: hello\n" + EVENT + FINISH, "", "ended"),
-        (b"[1]", "application/json", "MalformedEventError"),
+        (b"[1]", "application/json", "UnexpectedReplyError"),
         (b'{"choices":[', SSE, "TruncatedStreamError"),
         (b"data: oops\n\n" + FINISH, SSE, "MalformedEventError"),
         (b"data: oops\n", SSE, "TruncatedStreamError"),

@@ -7,6 +7,7 @@ most naive way that still follows the design. The tests hold deltawire's machine
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from typing import Any
 
@@ -44,7 +45,24 @@ STATUS_OF_NAME = {
     "api_error": 500,
     "internal_error": 500,
     "overloaded_error": 503,
+    "bad_request": 400,
+    "content_filter": 400,
+    "content_policy_violation": 400,
+    "string_above_max_length": 400,
+    "permission_denied": 403,
+    "conflict": 409,
+    "request_too_large": 413,
+    "unprocessable_entity": 422,
+    "unprocessableentityerror": 422,
+    "requests": 429,
+    "tokens": 429,
+    "engine_overloaded": 503,
+    "service_unavailable": 503,
+    "timeout": 504,
+    "timeout_error": 504,
 }
+# Any of these begins an event stream, whatever it is called.
+FIELDS = ("data:", "event:", "id:", "retry:", ":")
 USAGE_KEYS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -153,9 +171,9 @@ def dispatch(block: Dict) -> list[Dict]:
 
 
 def parse_object(text: str) -> Dict | None:
-    """The JSON object in a text, or None when it holds none."""
+    """The JSON object in a text, or None when it holds none. (Servers send control characters in strings.)"""
     try:
-        value = json.loads(text)
+        value = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -214,13 +232,15 @@ def find_error(payload: Dict, event: str) -> Dict | None:
 
 
 def status_of_error(error: Dict) -> int | None:
-    code = error.get("code")
-    if isinstance(code, str) and code.isascii() and code.isdigit():
-        code = int(code[:9])
-    if (given := number(code)) is not None and 400 <= given <= 599:
-        return given
-    names = (string(error.get("code")).lower(), string(error.get("type")).lower())
-    return next((STATUS_OF_NAME[name] for name in names if name in STATUS_OF_NAME), None)
+    """By its code, else by its type: a number of an error status, or a name."""
+    for said in (error.get("code"), error.get("type")):
+        if isinstance(said, str) and re.fullmatch("[0-9]{3}", said):
+            said = int(said)
+        if (given := number(said)) is not None and 400 <= given <= 599:
+            return given
+        if string(said).lower() in STATUS_OF_NAME:
+            return STATUS_OF_NAME[string(said).lower()]
+    return None
 
 
 # --- Chat completions ------------------------------------------------------------------------------
@@ -310,7 +330,7 @@ def read_body(body: bytes, content_type: str) -> Dict:
     verdict, error, terminated = "", None, False
     events: list[Dict] = []
     pending: list[Dict] = []
-    text = body.decode("utf-8", "replace").removeprefix("\ufeff").lstrip(" \t\r\n")
+    text = body.decode("utf-8", "replace").removeprefix("\ufeff").lstrip(" \t\r\n\v\f")
     first_line = text.replace("\r", "\n").partition("\n")[0]
     is_sse = content_type.partition(";")[0].strip().lower() == "text/event-stream"
     whole = text.startswith(("{", "["))
@@ -318,13 +338,13 @@ def read_body(body: bytes, content_type: str) -> Dict:
         # What is not JSON at the end of the bytes is a truncation; a JSON array is no reply at all.
         pending = [{"event": "message", "data": text}]
         if text.startswith("[") and is_json(text):
-            verdict = "MalformedEventError"
-    elif is_sse or first_line.startswith(("data:", "event:", "id:", "retry:", ":")):
+            verdict = "UnexpectedReplyError"
+    elif is_sse or first_line.startswith(FIELDS):
         events, pending, _ = parse_sse(body)
-    elif text:
+    elif text and not any(field.startswith(text) for field in FIELDS):
         verdict = "UnexpectedReplyError"
     for position, event in enumerate(events + pending):
-        data = event["data"].strip()
+        data = event["data"].strip(" \t\r\n\v\f")
         if data == "[DONE]" and not whole:
             terminated = True
             break
@@ -332,16 +352,21 @@ def read_body(body: bytes, content_type: str) -> Dict:
             continue  # a keep-alive, or past the terminal event
         payload = parse_object(data)
         if payload is None:
-            if position >= len(events):
+            is_words = event["event"] == "error" and not data.startswith(("{", "[", '"'))
+            if position >= len(events) and not is_words:
                 break  # cut: the verdict is what the bytes before it deserve
             if event["event"] != "error":
                 verdict = "MalformedEventError"
                 continue
             payload = {"message": data}
-        fold.add(payload)
         error = find_error(payload, event["event"])
+        if not whole or records(payload.get("choices")):
+            fold.add(payload)
         if error is not None:
             verdict = class_of_status(status_of_error(error))
+        elif whole:
+            # A document that is complete is a complete reply, or none.
+            verdict = "ended" if fold.choices else "UnexpectedReplyError"
     reasons = fold.finish_reasons()
     if not verdict:
         verdict = "ended" if terminated or (reasons and all(reasons)) else "TruncatedStreamError"

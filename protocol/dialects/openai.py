@@ -196,7 +196,8 @@ def read_completion(body: bytes) -> ChatCompletion | None:
         whole = build(ChatCompletion, value)
     if not whole.choices:
         return None
-    if len(whole.choices) > 1 and not any(choice.index for choice in whole.choices):
+    if len({choice.index for choice in whole.choices}) < len(whole.choices):
+        # Servers leave the index out, or say the same for all: folded by it they would become one text.
         for position, choice in enumerate(whole.choices):
             choice.index = position
     keep_whole_payload(whole, body)
