@@ -310,7 +310,8 @@ class HTTPConnect:
         if self._status is None:
             version, _, after = line.partition(b" ")
             code, _, self._reason = after.partition(b" ")
-            if not version.startswith(b"HTTP/1.") or len(code) != 3 or not code.isdigit():
+            minor = version[7:] if version[:7] == b"HTTP/1." else b""
+            if (len(minor), len(code)) != (1, 3) or not (minor + code).isdigit():
                 return self._no_http(line)
             self._status = int(code)
             self._framing.clear()

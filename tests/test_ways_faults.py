@@ -11,24 +11,19 @@ import asyncio
 import base64
 import concurrent.futures
 import contextlib
-import datetime
 import functools
-import ipaddress
 import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import anyio
 import pytest
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
 from driving import HI, MODEL, SOON, SOON_ONCE, Driver, Route, free_port, usual
+from small_tls import small_tls
 from ways import BY_NAME, PASSWORD, USER, Way, assert_no_secret, laid
 
 from deltawire import (
@@ -95,28 +90,9 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[tuple[in
 
 
 @pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> Contexts:
-    """TLS with a small certificate, by a key whose signatures are all of one length: so are the handshakes."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, None)
-    )
-    path: Path = tmp_path_factory.mktemp("tls") / "key.pem"
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    plain = serialization.NoEncryption()
-    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain) + pem)
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    server.load_cert_chain(path)
-    client.load_verify_locations(path)
+def contexts() -> Contexts:
+    """TLS whose handshakes are all of one length."""
+    server, client = small_tls()
     seen = {_handshake(server, client) for _ in range(20)}
     assert len(seen) == 1, "the handshakes differ in length"
     return Contexts(server, client, *seen.pop())
