@@ -142,9 +142,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
     for number, blob in enumerate(certificate.cert_chain_pems):
         blob.write_to_path(str(directory / "certificate.pem"), append=number > 0)
+    context = server_context(certificate)
+    ca_file, certificate_file, key_file = (str(directory / f"{name}.pem") for name in ("ca", "certificate", "key"))
+    return Authority(
+        context, ca_file, certificate_file, key_file, issue=lambda name: server_context(ca.issue_cert(name))
+    )
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificate.configure_cert(context)
-    return Authority(context, str(directory / "ca.pem"), str(directory / "certificate.pem"), str(directory / "key.pem"))
+    return context
 
 
 # Servers
