@@ -23,13 +23,14 @@ class Wish:
     """One call: of ``chat.completions.create``, of images, or of the list of models."""
 
     do: str = "stream"
-    """stream, chat, models or images; "accumulated" is the SDK's ``chat.completions.stream``, read to its end."""
+    """stream, chat, models or images. Of the SDK alone "model", one of them, and "accumulated", which is its
+    ``chat.completions.stream``, read to its end."""
     parameters: Fields = field(default_factory=dict)
     take: int | None = None
     """Leave the stream after that many chunks."""
 
     def line(self) -> Fields:
-        usual = {"images": {"model": "painter", "prompt": "a fox"}, "models": {}}
+        usual = {"images": {"model": "painter", "prompt": "a fox"}, "models": {}, "model": {}}
         parameters = usual.get(self.do, {"model": "local-model", "messages": PROMPT})
         return {"do": self.do, "take": self.take, "parameters": {**parameters, **self.parameters}}
 

@@ -118,6 +118,8 @@ def sdk(settings: Fields, asks: list[Fields], together: bool) -> list[Fields]:
                 told = telling.told
                 if one["do"] == "models":
                     told["reply"] = [model.to_dict() for model in client.models.list()]
+                elif one["do"] == "model":
+                    told["reply"] = client.models.retrieve(**given).to_dict()
                 elif one["do"] == "images":
                     told["reply"] = client.images.generate(**given).to_dict()
                 elif one["do"] == "chat":
@@ -145,6 +147,8 @@ async def asdk(settings: Fields, asks: list[Fields], together: bool) -> list[Fie
                 told = telling.told
                 if one["do"] == "models":
                     told["reply"] = [model.to_dict() async for model in client.models.list()]
+                elif one["do"] == "model":
+                    told["reply"] = (await client.models.retrieve(**given)).to_dict()
                 elif one["do"] == "images":
                     told["reply"] = (await client.images.generate(**given)).to_dict()
                 elif one["do"] == "chat":

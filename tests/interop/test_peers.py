@@ -154,6 +154,14 @@ def test_models(peer: Peer, flavour: str) -> None:
         assert ask(flavour, Ask(models=True), base_url=server.url).models == ["small", "large"]
 
 
+def test_one_model(sdk: Peer) -> None:
+    with ChatServer(models=["some/model", "small"]) as server:
+        wishes = [Wish(do="model", parameters={"model": name}) for name in ("some/model", "no/model")]
+        found, lost = sdk.converse([Wish(do="models"), *wishes], base_url=server.url)[1:]
+        assert found.good()[0]["id"] == "some/model"
+        assert (lost.failed()["kind"], lost.failed()["code"]) == ("NotFoundError", "model_not_found")
+
+
 def test_images(peer: Peer, server: ChatServer) -> None:
     wishes = [Wish(do="images", parameters={"n": 2, "response_format": kind}) for kind in ("url", "b64_json")]
     links, inside = peer.converse(wishes, base_url=server.url)
