@@ -78,10 +78,13 @@ def test_one_model() -> None:
         assert status == 404
         assert (body["error"]["param"], body["error"]["code"]) == ("model", "model_not_found")
         assert get("/v1/models/plain", "wrong")[0] == 401
-        assert ask(server, {}, path="/v1/models/plain", authorization="Bearer k")[0] == 405
+        assert ask(server, {}, path="/v1/models/plain", authorization="Bearer k")[0] == 404
         assert get("/v1/models/")[0] == 404
         server.plan(Answer.error(503))
         assert get("/v1/models/plain")[0] == 503
+        # As Gemini's API has it.
+        server.plan(Answer(json={"candidates": []}, to="/models/plain:generateContent"))
+        assert ask(server, {}, path="/v1beta/models/plain:generateContent")[0] == 200
 
 
 @pytest.mark.parametrize("model", [{}, {"id": 1}, {"name": "x"}])

@@ -224,7 +224,8 @@ class ChatServer(Service):
             return _FILE
         if incoming.route == self._page:
             return _PAGE
-        return None if model_id(incoming.record.path) is None else _MODEL
+        # With another method it is nothing that the server knows: other APIs have such paths.
+        return _MODEL if incoming.record.method == "GET" and model_id(incoming.record.path) is not None else None
 
     def _place(self, incoming: Incoming, endpoint: str | None) -> int | None:
         """Where in the plan its answer is."""
