@@ -6,7 +6,7 @@ import json
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from interop_calls import PROMPT, TIMEOUT
 from interop_servers import KEY
@@ -64,10 +64,12 @@ class Said:
 class Program:
     """The process of `peers.py`: an environment that has the libraries, and not deltawire."""
 
-    def __init__(self, python: str, log: IO[bytes]) -> None:
-        self._process = subprocess.Popen(
-            [python, STRANGERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-        )
+    def __init__(self, python: str, log: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [python, STRANGERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+            )
 
     def call(self, line: Fields) -> list[Said]:
         assert self._process.stdin is not None
@@ -75,7 +77,7 @@ class Program:
         self._process.stdin.write(json.dumps(line) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        assert answer, f"the peers' process has ended with status {self._process.wait()}; its output is in the log"
+        assert answer, f"the peers' process ended with status {self._process.wait()}:\n{self._log.read_text()}"
         return [Said(**each) for each in json.loads(answer)]
 
     def stop(self) -> None:

@@ -62,10 +62,9 @@ SPOKEN: dict[str, tuple[Answer, dict[str, Any]]] = {
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with (tmp_path_factory.mktemp("peers") / "stderr.log").open("wb") as log:
-        running = Program(variable("_PEERS"), log)
-        yield running
-        running.stop()
+    running = Program(variable("_PEERS"), tmp_path_factory.mktemp("peers") / "output.log")
+    yield running
+    running.stop()
 
 
 @pytest.fixture(params=PEERS)
