@@ -1,4 +1,4 @@
-"""The interop suite: sets up real proxies and servers, then runs ``pytest tests/interop`` against them.
+"""The interop suite: sets up real proxies, servers and clients, then runs ``pytest tests/interop`` against them.
 
     python scripts/interop.py                          everything
     python scripts/interop.py --only squid,tinyproxy   some parts
@@ -11,28 +11,35 @@ that the machine does not. The tests run them by themselves, as children; no ser
 touched. The rest goes into virtual environments under ``.interop/`` in the checkout, one each, so that their pins
 don't collide. llama-cpp-python is built from source, in about six minutes on two cores, and the wheel is
 kept in ``$DELTAWIRE_INTEROP_CACHE``, by default ``~/.cache/deltawire-interop``. What is there is not done again.
-The exit status is pytest's, or 1 when something can't be installed: no part is ever left out in silence.
+
+What can't be set up stops nothing: the tests of the other parts are run. At the end a table says of each part its
+version, where it is from and how its tests went, or that it is MISSING, and why. The exit status is pytest's, but never
+0 when a part is missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import glob
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from _parts import Counts, Failure, Found, Installed, table
+
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".interop"
-PARTS = ("squid", "tinyproxy", "microsocks", "dante", "llama", "litellm", "http2")
 
 # Of each proxy: its Debian package, and its command.
 PROXIES = {
@@ -47,30 +54,36 @@ LLAMA = "llama-cpp-python"
 LLAMA_VERSION = "0.3.36"
 LLAMA_REQUIREMENTS = [f"{LLAMA}[server]=={LLAMA_VERSION}", "gguf==0.19.0"]
 LITELLM_REQUIREMENTS = ["litellm[proxy]==1.106.2"]
+# The OpenAI SDK's own HTTP client is httpx2; httpx is a peer of its own.
+PEERS_REQUIREMENTS = [
+    "openai==3.54.0",
+    "httpx2[socks]==2.16.2",
+    "httpx[socks]==0.28.1",
+    "httpx-sse==0.4.3",
+    "trio==0.35.0",
+]
 
 # Seconds. None of them is near what the step takes, even on a slow machine.
 APT_TIME, PIP_TIME, BUILD_TIME, PYTEST_TIME, STOP_TIME = 600, 1200, 3600, 2400, 60
 
+QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 SBIN = ("/usr/sbin", "/usr/local/sbin")  # where Debian keeps some of them, and not on everybody's PATH
 
 # Shows a program users of our own. Debian has one such library an architecture, others have one folder.
 NSS_WRAPPER = ("/usr/lib/*/libnss_wrapper.so", "/usr/lib*/libnss_wrapper.so", "/usr/local/lib/libnss_wrapper.so")
 
 
-class Failure(Exception):
-    """Something can't be set up; the message says what and what to do."""
-
-
 def main() -> int:
     arguments = parse_arguments()
     started = time.monotonic()
-    try:
-        environment = set_up(arguments.only)
-    except Failure as failure:
-        say(f"FAILED: {failure}")
-        return 1
-    say(f"set up in {time.monotonic() - started:.1f} s: {', '.join(arguments.only)}")
-    return 0 if arguments.setup_only else run_pytest(environment, arguments.pytest)
+    found = set_up(arguments.only)
+    present = {part: each for part, each in found.items() if isinstance(each, Installed)}
+    say(f"set up in {time.monotonic() - started:.1f} s: {', '.join(present) or 'nothing'}")
+    status, counts = 0, Counts()
+    if present and not arguments.setup_only:
+        status, counts = run_pytest(present, arguments.pytest)
+    print(table(found, counts), flush=True)
+    return status or int(len(present) < len(found))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -96,22 +109,20 @@ def say(text: str) -> None:
     print(f"interop: {text}", flush=True)
 
 
-def set_up(chosen: list[str]) -> dict[str, str]:
-    """Install what the chosen parts need; gives the variables by which the tests find it."""
-    HOME.mkdir(exist_ok=True)
-    debian(chosen)
-    found = {"DELTAWIRE_INTEROP": ",".join(chosen)}
-    for proxy, (_, command) in PROXIES.items():
-        if proxy in chosen:
-            found[f"DELTAWIRE_INTEROP_{proxy.upper()}"] = str(which(command))
-    if "dante" in chosen:
-        found["DELTAWIRE_INTEROP_NSS_WRAPPER"] = str(nss_wrapper())
-    project = (ROOT / "pyproject.toml").read_bytes()
-    found["DELTAWIRE_INTEROP_PYTHON"] = str(environment("main", ["-e", f"{ROOT}[test]"], digest=project))
-    if "llama" in chosen:
-        found["DELTAWIRE_INTEROP_LLAMA"] = str(llama())
-    if "litellm" in chosen:
-        found["DELTAWIRE_INTEROP_LITELLM"] = str(environment("litellm", LITELLM_REQUIREMENTS))
+def set_up(chosen: list[str]) -> Found:
+    """Try to set up each of these parts."""
+    found: Found = {}
+    try:
+        main_python()
+    except Failure as failure:
+        say(f"FAILED: {failure}")
+        return {part: Failure(f"no environment for the tests: {failure}") for part in chosen}
+    for part in chosen:
+        try:
+            found[part] = PARTS[part]()
+        except Failure as failure:
+            say(f"FAILED: {part}: {failure}")
+            found[part] = failure
     return found
 
 
@@ -127,37 +138,48 @@ def nss_wrapper() -> str | None:
     return found[0] if found else None
 
 
-def proxies_missing(chosen: list[str]) -> dict[str, str]:
-    """By Debian package: what the chosen proxies lack."""
-    missing = {
-        package: f"{command} (on PATH, or in {' or '.join(SBIN)})"
-        for proxy, (package, command) in PROXIES.items()
-        if proxy in chosen and not which(command)
-    }
-    if "dante" in chosen and nss_wrapper() is None:
-        missing["libnss-wrapper"] = f"libnss_wrapper.so (in {' or '.join(NSS_WRAPPER)})"
-    return missing
+def proxy(name: str) -> Installed:
+    package, command = PROXIES[name]
+    wanted: dict[str, Callable[[], object]] = {package: functools.partial(which, command)}
+    if name == "dante":
+        wanted["libnss-wrapper"] = nss_wrapper
+    debian(wanted)
+    variables = {f"DELTAWIRE_INTEROP_{name.upper()}": str(which(command))}
+    if name == "dante":
+        variables["DELTAWIRE_INTEROP_NSS_WRAPPER"] = str(nss_wrapper())
+    version = output_of(["dpkg-query", "--show", "--showformat", "${Version}", package])
+    return Installed(version=version or "?", source="Debian" if version else str(which(command)), variables=variables)
 
 
-def debian(chosen: list[str]) -> None:
-    """The Debian packages of the chosen parts, if what they are for is missing."""
-    missing = [*proxies_missing(chosen)]
-    if importlib.util.find_spec("ensurepip") is None:
-        missing.append("python3-venv")
-    if "llama" in chosen and not cached_wheel() and not which("c++"):
-        missing.append("build-essential")
+def debian(wanted: dict[str, Callable[[], object]]) -> None:
+    """Install those Debian packages of which nothing is found by the function beside them."""
+    missing = [package for package, find in wanted.items() if not find()]
     if not missing:
         return
+    names = ", ".join(missing)
     install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if not which("apt-get"):
-        raise Failure(f"{', '.join(missing)}: not found, and there is no apt-get here; install what gives these")
+        raise Failure(f"{names}: not found, and there is no apt-get here; install what gives these")
     if os.geteuid() != 0:
-        raise Failure(f"{', '.join(missing)}: not found; install with: sudo {' '.join(install)}")
-    settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    step("apt-update", "reading Debian's package lists", ["apt-get", "update"], APT_TIME, settings)
-    step("apt-install", f"installing {', '.join(missing)} from Debian", install, APT_TIME, settings)
-    for package, what in proxies_missing(chosen).items():
-        raise Failure(f"{what}: apt-get installed {package}, but it is not where it should be")
+        raise Failure(f"{names}: not found; install with: sudo {' '.join(install)}")
+    if (failure := package_lists()) is not None:
+        raise Failure(f"{names}: not found, and {failure}")
+    step(f"apt-{missing[0]}", f"installing {names} from Debian", install, APT_TIME, QUIET)
+    for package in missing:
+        if not wanted[package]():
+            raise Failure(
+                f"{package}: apt-get installed it, but its files are not where they should be: see {__file__}"
+            )
+
+
+@functools.cache
+def package_lists() -> Failure | None:
+    """Read Debian's package lists, once; gives what went wrong."""
+    try:
+        step("apt-update", "reading Debian's package lists", ["apt-get", "update"], APT_TIME, QUIET)
+    except Failure as failure:
+        return failure
+    return None
 
 
 # Virtual environments
@@ -171,6 +193,7 @@ def environment(name: str, requirements: list[str], *, options: list[str] | None
     mark = place / "interop-complete"
     if mark.exists() and mark.read_text() == wanted and works(python):
         return python
+    debian({"python3-venv": lambda: importlib.util.find_spec("ensurepip")})
     shutil.rmtree(place, ignore_errors=True)
     step(f"{name}-venv", f"making {place.relative_to(ROOT)}", [sys.executable, "-m", "venv", str(place)], PIP_TIME)
     if requirements:
@@ -191,6 +214,37 @@ def pip(python: Path) -> list[str]:
     return [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
+def main_python() -> Path:
+    """The Python with deltawire, in which the tests run."""
+    return environment("main", ["-e", f"{ROOT}[test]"], digest=(ROOT / "pyproject.toml").read_bytes())
+
+
+def from_pip(part: str, python: Path, packages: list[str], source: str = "pip") -> Installed:
+    """A part that is this Python, and these packages in it."""
+    versions = [version_of(python, package) for package in packages]
+    return Installed(
+        version=", ".join(versions), source=source, variables={f"DELTAWIRE_INTEROP_{part.upper()}": str(python)}
+    )
+
+
+def version_of(python: Path, package: str) -> str:
+    code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
+    return output_of([str(python), "-c", code, package]) or "?"
+
+
+def litellm() -> Installed:
+    return from_pip("litellm", environment("litellm", LITELLM_REQUIREMENTS), ["litellm"])
+
+
+def http2() -> Installed:
+    # In the tests' own environment, by the extra "test".
+    return from_pip("http2", main_python(), ["hypercorn"])
+
+
+def peers() -> Installed:
+    return from_pip("peers", environment("peers", PEERS_REQUIREMENTS), ["openai", "httpx"])
+
+
 # llama-cpp-python
 
 
@@ -206,15 +260,15 @@ def cached_wheel() -> Path | None:
     return found[-1] if found else None
 
 
-def llama() -> Path:
+def llama() -> Installed:
     """The Python with llama-cpp-python, whose wheel is built first if it is not in the cache."""
     wheel = cached_wheel()
     if wheel is None:
+        debian({"build-essential": lambda: which("c++")})
         builder = environment("builder", [])
         unfinished = HOME / "wheels"
         shutil.rmtree(unfinished, ignore_errors=True)
         settings = {
-            **os.environ,
             "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1),
             # Not for this machine's processor alone: the cache may be another machine's tomorrow.
             "CMAKE_ARGS": os.environ.get("CMAKE_ARGS") or "-DGGML_NATIVE=OFF",
@@ -231,7 +285,19 @@ def llama() -> Path:
             os.replace(cache() / f"{built.name}.part", cache() / built.name)
         if (wheel := cached_wheel()) is None:
             raise Failure(f"pip built no wheel of {LLAMA} {LLAMA_VERSION}: see {log_of('llama-build')}")
-    return environment("llama", LLAMA_REQUIREMENTS, options=["--find-links", str(wheel.parent), "--prefer-binary"])
+    options = ["--find-links", str(wheel.parent), "--prefer-binary"]
+    python = environment("llama", LLAMA_REQUIREMENTS, options=options)
+    return from_pip("llama", python, [LLAMA], "source, pip")
+
+
+PARTS: dict[str, Callable[[], Installed]] = {
+    **{name: functools.partial(proxy, name) for name in PROXIES},
+    "llama": llama,
+    "litellm": litellm,
+    "http2": http2,
+    "peers": peers,
+}
+"""What sets each part up. Raises `Failure`."""
 
 
 # Running commands
@@ -242,14 +308,15 @@ def log_of(name: str) -> Path:
 
 
 def step(name: str, what: str, command: list[str], timeout: float, settings: dict[str, str] | None = None) -> None:
-    """Run a command with its output in a log; raise `Failure`, with the end of the log, if it fails."""
+    """Run a command with its output in a log, and with these variables; raise `Failure`, with the log's end, if it
+    fails."""
     say(f"{what} ...")
     log = log_of(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with log.open("wb") as output:
         try:
-            status = run(command, timeout, settings or dict(os.environ), output.fileno())
+            status = run(command, timeout, {**os.environ, **(settings or {})}, output.fileno())
         except OSError as error:
             raise Failure(f"{what}: {error}") from None
     if status != 0:
@@ -282,15 +349,28 @@ def stop(process: subprocess.Popen[bytes]) -> None:
                 process.wait(STOP_TIME)
 
 
-def run_pytest(found: dict[str, str], arguments: list[str]) -> int:
+def output_of(command: list[str]) -> str:
+    """What a command prints, in a moment; nothing if it fails."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    return ""
+
+
+def run_pytest(present: dict[str, Installed], arguments: list[str]) -> tuple[int, Counts]:
+    """Run the tests of these parts; gives pytest's exit status, and the counts."""
+    counts = HOME / "counts.json"
+    counts.unlink(missing_ok=True)
+    settings = {"DELTAWIRE_INTEROP": ",".join(present), "DELTAWIRE_INTEROP_COUNTS": str(counts)}
+    for each in present.values():
+        settings.update(each.variables)
     # Somebody's own proxy or key must not get into the tests.
     inherited = {name: value for name, value in os.environ.items() if not is_foreign(name.upper())}
-    command = [found["DELTAWIRE_INTEROP_PYTHON"], "-m", "pytest", "tests/interop", *arguments]
-    status = run(command, PYTEST_TIME, {**inherited, **found}, None)
+    command = [str(main_python()), "-m", "pytest", "tests/interop", *arguments]
+    status = run(command, PYTEST_TIME, {**inherited, **settings}, None)
     if status is None:
         say(f"FAILED: pytest did not end within {PYTEST_TIME} s")
-        return 1
-    return status
+    found: Counts = json.loads(counts.read_text()) if counts.exists() else {}
+    return 1 if status is None else status, found
 
 
 def is_foreign(variable: str) -> bool:

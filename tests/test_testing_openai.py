@@ -64,6 +64,29 @@ def test_models_of_several_kinds() -> None:
         assert json.loads(ask(server, path="/v1/models", method="GET")[2])["data"] == []
 
 
+def test_one_model() -> None:
+    with ChatServer(models=["plain", {"id": "some/flux", "type": "image"}], api_key="k") as server:
+
+        def get(path: str, key: str = "k") -> tuple[int, Any]:
+            status, _, body = ask(server, path=path, method="GET", authorization=f"Bearer {key}")
+            return status, json.loads(body)
+
+        listed = get("/v1/models")[1]["data"]
+        assert get("/v1/models/plain") == (200, listed[0])
+        assert get("/v1/models/some/flux") == get("/v1/models/some%2Fflux") == (200, listed[1])
+        status, body = get("/v1/models/other")
+        assert status == 404
+        assert (body["error"]["param"], body["error"]["code"]) == ("model", "model_not_found")
+        assert get("/v1/models/plain", "wrong")[0] == 401
+        assert ask(server, {}, path="/v1/models/plain", authorization="Bearer k")[0] == 404
+        assert get("/v1/models/")[0] == 404
+        server.plan(Answer.error(503))
+        assert get("/v1/models/plain")[0] == 503
+        # As Gemini's API has it.
+        server.plan(Answer(json={"candidates": []}, to="/models/plain:generateContent"))
+        assert ask(server, {}, path="/v1beta/models/plain:generateContent")[0] == 200
+
+
 @pytest.mark.parametrize("model", [{}, {"id": 1}, {"name": "x"}])
 def test_a_model_has_an_id(model: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r'an "id".*Answer\(json'):

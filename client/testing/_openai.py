@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from ._replies import Format, count_words
 from ._wire import Piece, Reply
@@ -110,17 +111,38 @@ def chat_reply(answer: Answer, chat: Chat, number: int, tokens: Sequence[str], p
 
 
 def models_reply(answer: Answer, models: Sequence[Mapping[str, Any]], created: int, number: int) -> Reply:
-    """The list of models. What a model says of itself goes before what is said of every one."""
-    usual = {"object": "model", "created": created, "owned_by": "deltawire"}
-    data = [{"id": model["id"], **usual, **model} for model in models]
+    """The list of models."""
+    data = [_model(model, created) for model in models]
     return openai_format(number).document(answer, {"object": "list", "data": data})
 
 
-def error_reply(status: int, message: str, number: int, *, param: str | None = None, allow: str = "") -> Reply:
+def model_id(path: str) -> str | None:
+    """The model that a path asks about, or None if it asks about none. (A slash in it may stand as it is.)"""
+    _, slash, name = path.partition("/models/")
+    return unquote(name) if slash and name else None
+
+
+def model_reply(answer: Answer, wanted: str, models: Sequence[Mapping[str, Any]], created: int, number: int) -> Reply:
+    """One model."""
+    for model in models:
+        if model["id"] == wanted:
+            return openai_format(number).document(answer, _model(model, created))
+    message = f"The model '{wanted}' does not exist."
+    return error_reply(404, message, number, param="model", code="model_not_found")
+
+
+def _model(model: Mapping[str, Any], created: int) -> dict[str, Any]:
+    """What it says of itself goes before what is said of every one."""
+    return {"id": model["id"], "object": "model", "created": created, "owned_by": "deltawire", **model}
+
+
+def error_reply(
+    status: int, message: str, number: int, *, param: str | None = None, code: str | None = None, allow: str = ""
+) -> Reply:
     """An error of the server's own."""
     answer = Answer(
         status=status,
-        failure=Failure(message=message, param=param),
+        failure=Failure(message=message, param=param, code=code),
         headers=[("allow", allow)] if allow else [],
     )
     return openai_format(number).whole(answer, 0.0)

@@ -16,7 +16,7 @@ from ._ai_engine import Site, is_rest
 from ._connection import ServerConnection
 from ._images import file_index, file_reply, images_reply
 from ._loop import Service
-from ._openai import BadRequest, Chat, chat_reply, error_reply, models_reply, openai_format
+from ._openai import BadRequest, Chat, chat_reply, error_reply, model_id, model_reply, models_reply, openai_format
 from ._replies import Incoming, is_whole, path_of
 from ._wire import Reply
 from .answers import Answer
@@ -34,11 +34,12 @@ _SUBMIT = "/chats/submit"
 _SESSION = "/start_session"
 _METHODS = {_CHAT: "POST", _MODELS: "GET", _IMAGES: "POST", _SUBMIT: "POST", _SESSION: "POST"}
 
-# Two more, whose paths do not tell them by their end.
+# Three more, whose paths do not tell them by their end.
+_MODEL = "model"
 _PAGE = "page"
 _FILE = "file"
 
-_WITH_KEY = (_CHAT, _MODELS, _IMAGES)
+_WITH_KEY = (_CHAT, _MODELS, _MODEL, _IMAGES)
 _PLANNED = (*_WITH_KEY, _SUBMIT)
 """Those that take a planned answer which is not addressed."""
 
@@ -47,9 +48,10 @@ class ChatServer(Service):
     """A chat server on this machine, in a thread of its own.
 
     By itself it answers ``POST .../chat/completions`` with `tokens` (a stream, if the body asks for one), `pace`
-    seconds apart; ``GET .../models`` with `models` (ids, or objects that have one; by default `model` alone); and
-    ``POST .../images/generations`` with the URLs, or the bytes, of images of one pixel. With `api_key` it answers
-    these with 401 to a request that lacks it (``Authorization: Bearer KEY``, or ``api-key: KEY`` as on Azure).
+    seconds apart; ``GET .../models`` with `models` (ids, or objects that have one; by default `model` alone), and
+    ``GET .../models/ID`` with one of them; ``POST .../images/generations`` with the URLs, or the bytes, of images of
+    one pixel. With `api_key` it answers these with 401 to a request that lacks it (``Authorization: Bearer KEY``, or
+    ``api-key: KEY`` as on Azure).
 
     It is a WordPress site with an AI Engine chatbot, too: ``POST .../wp-json/mwai/v1/start_session`` gives a nonce,
     without which (unless `needs_nonce` is False, as of old) ``POST .../wp-json/mwai-ui/v1/chats/submit`` is refused;
@@ -220,7 +222,10 @@ class ChatServer(Service):
                 return end
         if file_index(incoming.record.path) is not None:
             return _FILE
-        return _PAGE if incoming.route == self._page else None
+        if incoming.route == self._page:
+            return _PAGE
+        # With another method it is nothing that the server knows: other APIs have such paths.
+        return _MODEL if incoming.record.method == "GET" and model_id(incoming.record.path) is not None else None
 
     def _place(self, incoming: Incoming, endpoint: str | None) -> int | None:
         """Where in the plan its answer is."""
@@ -262,6 +267,10 @@ class ChatServer(Service):
             return openai_format(number).whole(answer, self._pace)
         if endpoint == _MODELS:
             return models_reply(answer, self._models, self._created, number)
+        if endpoint == _MODEL:
+            wanted = model_id(incoming.record.path)
+            assert wanted is not None
+            return model_reply(answer, wanted, self._models, self._created, number)
         if endpoint == _FILE:
             return file_reply(answer, incoming)
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import interop_counts
 import interop_servers
 import pytest
 import trustme
@@ -34,8 +35,7 @@ HERE = Path(__file__).parent
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "interop(part): needs this part of the interop suite")
     for part in parts():
-        if part != "http2":
-            variable(f"_{part.upper()}")
+        variable(f"_{part.upper()}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,7 +54,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = set(parts())
-    kept = [item for item in items if {mark.args[0] for mark in item.iter_markers("interop")} <= chosen]
+    kept = [item for item in items if interop_counts.parts_of(item) <= chosen]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
@@ -63,17 +63,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     item.stash[SIZES] = {server: server.size() for server in interop_servers.running}
+    item.stash[interop_counts.OUTCOMES] = []
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    item.stash[interop_counts.OUTCOMES].append(report.outcome)
     if report.failed:
         for server in interop_servers.running:
             said = server.tail(item.stash[SIZES].get(server, 0))
             report.sections.append((f"{server.name} on {server.address} said", said or "(nothing)"))
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    interop_counts.write(session.items)
 
 
 SIZES = pytest.StashKey[dict[Server, int]]()
@@ -136,9 +142,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
     for number, blob in enumerate(certificate.cert_chain_pems):
         blob.write_to_path(str(directory / "certificate.pem"), append=number > 0)
+    context = server_context(certificate)
+    ca_file, certificate_file, key_file = (str(directory / f"{name}.pem") for name in ("ca", "certificate", "key"))
+    return Authority(
+        context, ca_file, certificate_file, key_file, issue=lambda name: server_context(ca.issue_cert(name))
+    )
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificate.configure_cert(context)
-    return Authority(context, str(directory / "ca.pem"), str(directory / "certificate.pem"), str(directory / "key.pem"))
+    return context
 
 
 # Servers

@@ -47,7 +47,7 @@ class ProxyProgram:
     logs: list[Path]
     """Where it writes what it was asked."""
     forbidden: int = 0
-    """A port to which its rules let nobody."""
+    """A port to which its rules let nobody. (microsocks has no rules.)"""
 
     @property
     def missing(self) -> str:
@@ -112,7 +112,7 @@ def proxy_program(
 
 def squid(directory: Path, authority: Authority | None = None) -> tuple[ProxyProgram, list[Server]]:
     """squid; with an authority, TLS is spoken to it."""
-    ports = free_port(), free_port()
+    ports, forbidden = (free_port(), free_port()), free_port()
     listen, tls = "http_port", ""
     if authority is not None:
         for path in (authority.certificate, authority.key):
@@ -135,7 +135,9 @@ auth_param basic program {helper}/basic_ncsa_auth {directory}/passwords
 auth_param basic realm deltawire
 auth_param basic utf8 on
 acl known proxy_auth REQUIRED
+acl forbidden port {forbidden}
 http_access deny locked !known
+http_access deny forbidden
 http_access allow all
 cache deny all
 access_log stdio:{access} logformat=squid
@@ -150,18 +152,21 @@ visible_hostname interop
     server = Server("squid", ports[1], directory / "output.log")
     server.start([variable("_SQUID"), "-N", "-d", "1", "-f", directory / "squid.conf"])
     name, scheme = ("squid", "http") if authority is None else ("squid-tls", "https")
-    return proxy_program(name, scheme, ports, [access]), [server]
+    return proxy_program(name, scheme, ports, [access], forbidden=forbidden), [server]
 
 
 def tinyproxy(directory: Path) -> tuple[ProxyProgram, list[Server]]:
-    servers = []
+    forbidden, servers = free_port(), []
+    (directory / "forbidden").write_text(f":{forbidden}\n")
+    rules = f'Filter "{directory}/forbidden"\nFilterURLs Yes\n'
     for number, lock in enumerate(("", f"BasicAuth {USER} {TINY_PASSWORD}")):
         server = Server("tinyproxy", free_port(), directory / f"output-{number}.log")
         config = directory / f"tinyproxy-{number}.conf"
-        config.write_text(f"Port {server.port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nLogLevel Info\n{lock}\n")
+        listen = f"Port {server.port}\nListen 127.0.0.1\n"
+        config.write_text(f"{listen}Timeout 60\nMaxClients 100\nLogLevel Info\n{rules}{lock}\n")
         server.start([variable("_TINYPROXY"), "-d", "-c", config])
         servers.append(server)
-    return in_two("tinyproxy", "http", servers, TINY_PASSWORD), servers
+    return in_two("tinyproxy", "http", servers, TINY_PASSWORD, forbidden), servers
 
 
 def microsocks(directory: Path) -> tuple[ProxyProgram, list[Server]]:

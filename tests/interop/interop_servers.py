@@ -182,6 +182,8 @@ class Authority:
     """The authority's certificate, a PEM file, for ``verify=``."""
     certificate: str
     key: str
+    issue: Callable[[str], ssl.SSLContext]
+    """For a server: a certificate for another name."""
 
 
 StartServer = Callable[..., Server]

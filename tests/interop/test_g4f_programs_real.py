@@ -13,16 +13,27 @@ from deltawire.testing import ChatServer
 
 pytestmark = pytest.mark.usefixtures("transports")
 
+# A program takes a second to start: of the four combinations each test has two, and both tests have all.
+# test_proxies_real.py has all for each proxy.
+ONE_WAY = [("httpcore", "http"), ("wire", "https")]
+OTHER_WAY = [("httpcore", "https"), ("wire", "http")]
+
+
+def combined(ways: list[tuple[str, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("transports", "server"), ways, ids=map("-".join, ways), indirect=True)
+
+
 every = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name.removesuffix(".py"))
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture
 def server(request: pytest.FixtureRequest, authority: Authority) -> Iterator[ChatServer]:
     context = authority.context if request.param == "https" else None
     with ChatServer(tokens=["Hel", "lo"], api_key=KEY, ssl_context=context) as running:
         yield running
 
 
+@combined(ONE_WAY)
 @every
 def test_through_a_proxy(example: Example, server: ChatServer, proxy: ProxyProgram, authority: Authority) -> None:
     server.plan(*example.failures)
@@ -39,6 +50,7 @@ def test_through_a_proxy(example: Example, server: ChatServer, proxy: ProxyProgr
     assert tunnelled or all(each.header("via") for each in server.requests)
 
 
+@combined(OTHER_WAY)
 @every
 def test_a_wrong_password(example: Example, server: ChatServer, proxy: ProxyProgram, authority: Authority) -> None:
     environment = environment_of(server, proxy.refused) | {"SSL_CERT_FILE": authority.ca}

@@ -1,4 +1,7 @@
-"""hypercorn with HTTP/2 in TLS, direct and in the proxies' tunnels."""
+"""hypercorn, which speaks HTTP/2 and HTTP/1.1 in TLS, direct and in the proxies' tunnels.
+
+The wire's transports speak HTTP/1.1 alone, also with a server that could do more; they say so when asked for HTTP/2.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import httpcore_only
 from interop_calls import Ask, ask, converse
 from interop_proxies import Route
 from interop_servers import Authority, StartServer
 
-from deltawire import NotFoundError, Timeout, TimeoutError
+from deltawire import ConfigurationError, NotFoundError, Timeout, TimeoutError
 
-pytestmark = pytest.mark.interop("http2")
+pytestmark = [pytest.mark.interop("http2"), pytest.mark.usefixtures("transports")]
+
+every_version = pytest.mark.parametrize(
+    ("transports", "http2"),
+    [("httpcore", False), ("httpcore", True), ("wire", False)],
+    ids=["http1", "http2", "wire"],
+    indirect=["transports"],
+)
 
 # Each kind of tunnel; dante makes the same as microsocks.
 ROUTES = ("squid", "tinyproxy", "squid-tls", "microsocks")
@@ -35,6 +46,12 @@ def options(hypercorn: str, authority: Authority, route: Route) -> dict[str, Any
     return {"base_url": hypercorn, "verify": authority.ca, "http2": True, **route.options}
 
 
+@pytest.fixture
+def either(options: dict[str, Any], http2: bool) -> dict[str, Any]:
+    """Those for a test of `every_version`."""
+    return {**options, "http2": http2}
+
+
 def spoken(text: str) -> tuple[str, str, list[str]]:
     """The HTTP version, the client's port, and the other words."""
     version, port, *words = text.split(" ")
@@ -45,32 +62,42 @@ def words(count: int) -> list[str]:
     return [f"word{number}" for number in range(count)]
 
 
-@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+@every_version
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_a_chat(flavour: str, options: dict[str, Any], stream: bool, http2: bool) -> None:
-    told = ask(flavour, Ask(stream=stream), **{**options, "http2": http2})
+def test_a_chat(flavour: str, either: dict[str, Any], stream: bool, http2: bool) -> None:
+    told = ask(flavour, Ask(stream=stream), **either)
     version, _, said = spoken(told.text)
     assert version == ("2" if http2 else "1.1")
     assert said == words(3)
     assert told.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("transports", ["wire"], indirect=True)
+def test_the_wire_speaks_no_http2(flavour: str, hypercorn: str, authority: Authority) -> None:
+    with pytest.raises(ConfigurationError, match=r"transport='wire' speaks HTTP/1\.1"):
+        ask(flavour, Ask(), base_url=hypercorn, verify=authority.ca, http2=True, transport="wire")
+
+
+@httpcore_only
 def test_models(flavour: str, options: dict[str, Any]) -> None:
     assert ask(flavour, Ask(models=True), **options).models == ["http-2"]
 
 
-def test_an_error(flavour: str, options: dict[str, Any]) -> None:
-    error = ask(flavour, Ask(model="no-such-model"), **options).error
+@every_version
+def test_an_error(flavour: str, either: dict[str, Any]) -> None:
+    error = ask(flavour, Ask(model="no-such-model"), **either).error
     assert isinstance(error, NotFoundError)
     assert "There is no such model." in str(error)
 
 
-def test_one_connection_for_all(flavour: str, options: dict[str, Any]) -> None:
-    talk = converse(flavour, [Ask(), Ask(stream=False)] * 5, **options)
+@every_version
+def test_one_connection_for_all(flavour: str, either: dict[str, Any]) -> None:
+    talk = converse(flavour, [Ask(), Ask(stream=False)] * 5, **either)
     assert len({spoken(told.text)[1] for told in talk.told}) == 1
     assert (talk.busy, talk.idle) == (0, 1)
 
 
+@httpcore_only
 def test_ten_at_once(flavour: str, options: dict[str, Any]) -> None:
     # One to open the connection, then ten that share it.
     asks = [Ask(options={"user": "30 5"})] * 10
@@ -80,21 +107,24 @@ def test_ten_at_once(flavour: str, options: dict[str, Any]) -> None:
     assert talk.busy == 0
 
 
+@httpcore_only
 def test_a_long_reply(flavour: str, options: dict[str, Any]) -> None:
     # More than the 64 KiB of HTTP/2's first window.
     told = ask(flavour, Ask(options={"user": "5000 0"}), **options)
     assert spoken(told.text)[2] == words(5000)
 
 
+@httpcore_only
 def test_a_large_request(flavour: str, options: dict[str, Any]) -> None:
     told = ask(flavour, Ask(messages=[{"role": "user", "content": "x" * 1_000_000}]), **options)
     assert spoken(told.text)[2] == words(3)
 
 
+@every_version
 @pytest.mark.parametrize("scoped", [False, True], ids=["dropped", "closed"])
-def test_an_early_end(flavour: str, options: dict[str, Any], scoped: bool) -> None:
+def test_an_early_end(flavour: str, either: dict[str, Any], scoped: bool) -> None:
     asks = [Ask(take=3, scoped=scoped, options={"user": "5000 5"}), Ask(), Ask(stream=False)]
-    talk = converse(flavour, asks, **options)
+    talk = converse(flavour, asks, **either)
     assert len(talk.told[0].chunks) == 3
     assert [spoken(told.text)[2] for told in talk.told[1:]] == [words(3)] * 2
     # What follows goes over a new connection, and the old one is closed.
@@ -104,6 +134,7 @@ def test_an_early_end(flavour: str, options: dict[str, Any], scoped: bool) -> No
     assert (talk.busy, talk.idle) == (0, 1)
 
 
+@httpcore_only
 @pytest.mark.parametrize("scoped", [False, True], ids=["dropped", "closed"])
 def test_an_early_end_among_others(flavour: str, options: dict[str, Any], scoped: bool) -> None:
     others = [Ask(options={"user": "60 5"})] * 4
@@ -122,6 +153,7 @@ def test_an_early_end_among_others(flavour: str, options: dict[str, Any], scoped
         assert (talk.busy, talk.idle) == (0, 0)
 
 
+@httpcore_only
 def test_an_idle_reply_times_out(flavour: str, options: dict[str, Any]) -> None:
     asks = [Ask(options={"user": "0 400", "timeout": Timeout(first_content=10, idle=0.1)}), Ask()]
     talk = converse(flavour, asks, **options)
@@ -132,6 +164,7 @@ def test_an_idle_reply_times_out(flavour: str, options: dict[str, Any]) -> None:
     assert spoken(talk.told[1].text)[2] == words(3)
 
 
+@httpcore_only
 def test_an_idle_reply_among_others(flavour: str, options: dict[str, Any]) -> None:
     timeout = Timeout(first_content=10, idle=0.2)
     others = [Ask(options={"user": "70 10", "timeout": timeout})] * 4

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import trustme
 from interop_calls import Ask, Told, ask, converse, only
-from interop_proxies import PROXIES, ProxyProgram, StartProxy, part_of, without_password
+from interop_proxies import HTTP_PROXIES, PROXIES, ProxyProgram, StartProxy, part_of, without_password
 from interop_servers import Authority, closed_port
 
 from deltawire import (
     AuthenticationError,
     ConnectError,
     InternalServerError,
+    PermissionDeniedError,
     ProxyError,
     Timeout,
     TimeoutError,
@@ -34,6 +36,11 @@ def server(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Cha
     context = authority.context if request.param == "https" else None
     with ChatServer(tokens=WORDS, ssl_context=context) as running:
         yield running
+
+
+def named(proxies: Sequence[str]) -> list[Any]:
+    """As parameters."""
+    return [pytest.param(name, marks=pytest.mark.interop(part_of(name))) for name in proxies]
 
 
 def secure(server: ChatServer) -> bool:
@@ -251,14 +258,39 @@ def test_no_server_behind_the_proxy(flavour: str, proxy: ProxyProgram, authority
         assert reply.status_code in (500, 503)
 
 
-def test_an_untrusted_certificate(flavour: str, proxy: ProxyProgram, authority: Authority) -> None:
-    with ChatServer(ssl_context=stranger()) as server:
+@pytest.mark.parametrize("secured", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("name", named(HTTP_PROXIES))
+def test_a_target_that_the_rules_forbid(
+    flavour: str, name: str, proxies: Callable[[str], ProxyProgram], authority: Authority, secured: bool
+) -> None:
+    # (As dante does it: test_socks_real.py.)
+    proxy = proxies(name)
+    told = ask(
+        flavour,
+        Ask(),
+        base_url=f"{'https' if secured else 'http'}://127.0.0.1:{proxy.forbidden}/v1",
+        proxies=proxy.locked,
+        verify=authority.ca,
+        max_retries=2,
+    )
+    error = only(told.error, ProxyError if secured else PermissionDeniedError)
+    assert isinstance(error, ProxyError | PermissionDeniedError)
+    assert (error.status_code, error.retries_taken) == (403, 0)
+    assert proxy.missing in str(error)
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name"])
+def test_an_untrusted_certificate(flavour: str, proxy: ProxyProgram, authority: Authority, wrong: str) -> None:
+    # TLS is with the server, from end to end: the proxy's word for it does not count.
+    context = stranger() if wrong == "authority" else authority.issue("elsewhere.example")
+    with ChatServer(ssl_context=context) as server:
         told = ask(flavour, Ask(), base_url=server.url, proxies=proxy.locked, verify=authority.ca, max_retries=2)
         error = only(told.error, ConnectError)
         assert isinstance(error, ConnectError)
         assert not error.transient
         assert error.retries_taken == 0
         assert "the certificate of 127.0.0.1 is not trusted" in str(error)
+        assert ("IP address mismatch" in str(error)) == (wrong == "name")
         assert server.requests == []
 
 
@@ -269,7 +301,7 @@ def stranger() -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.interop(part_of(name))) for name in PROXIES])
+@pytest.mark.parametrize("name", named(PROXIES))
 def test_a_proxy_that_has_gone(
     flavour: str, name: str, server: ChatServer, authority: Authority, start_proxy: StartProxy
 ) -> None:
