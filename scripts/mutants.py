@@ -3,7 +3,7 @@
     python scripts/mutants.py                          all modules, all mutants (some hours)
     python scripts/mutants.py http1 dialects/openai    of these modules
     python scripts/mutants.py --sample 25 --seed 1     some of each module, by chance
-    python scripts/mutants.py --quick                  the first of the two rounds alone: fewer are found
+    python scripts/mutants.py --quick                  one round, by the module's own tests alone: fewer are found
     python scripts/mutants.py --only FILE              the mutants named in a file, such as one of --survivors
 
 The tests are those that need no socket: of the module's own file first, then all others that come by the changed
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, metavar="N", help="that many of each module")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="the first round alone")
+    parser.add_argument("--quick", action="store_true", help="one round, by the modules' own tests alone")
     parser.add_argument("--only", type=Path, metavar="FILE", help="the mutants that it names, one a line")
     parser.add_argument("--survivors", type=Path, metavar="FILE", help="where to write the names of those")
     parser.add_argument("--here", action="store_true", help="with this interpreter; it has the packages for the tests")

@@ -15,11 +15,13 @@ from feeding import DONE, FINISH, JSON, SSE, chunks, delta, ended, read, sse
 from deltawire.protocol import (
     ChatCompletion,
     ChatCompletionChunk,
+    Choice,
     ChunkChoice,
     Delta,
     Function,
     Logprobs,
     Message,
+    Model,
     ModelList,
     Reply,
     ToolCall,
@@ -28,6 +30,7 @@ from deltawire.protocol import (
     accumulate,
     has_content,
 )
+from deltawire.protocol.chunks import TokenLogprob, TopLogprob
 from deltawire.protocol.images import ImagesResponse
 
 if TYPE_CHECKING:
@@ -523,3 +526,17 @@ def test_every_field_may_be_absent(cls: type[Object]) -> None:
     made = cls()
     assert made.to_dict() == type(made)().to_dict()
     assert "_raw" not in cls.__struct_fields__
+
+
+def test_what_is_absent_is_zero_or_nothing() -> None:
+    assert TopLogprob().to_dict(exclude_unset=False) == {"token": "", "logprob": 0.0, "bytes": None}
+    assert TokenLogprob().to_dict(exclude_unset=False) == {
+        "token": "", "logprob": 0.0, "bytes": None, "top_logprobs": None
+    }  # fmt: skip
+    assert (ChunkChoice().index, Choice().index) == (0, 0)
+    assert Model().to_dict() == {"id": "", "created": 0, "object": "model", "owned_by": ""}
+    for answer in (ChatCompletionChunk(), ChatCompletion()):
+        assert (answer.id, answer.created, answer.model) == ("", 0, "")
+    assert ChatCompletionChunk().object == "chat.completion.chunk"
+    assert ChatCompletion().object == "chat.completion"
+    assert ModelList().object == "list"
