@@ -26,18 +26,26 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 OPTIONS = ["-x", "-s", "-p", "no:terminal", "--rootdir", str(ROOT), "-W", "ignore:Module already imported"]
 
-# Tests of protocol/ besides the files that are named after a module.
-OTHERS = (
-    "test_attempts", "test_fail_over", "test_failure", "test_http1_recordings", "test_recordings",
-    "test_site_recordings", "test_tunnel",
-)  # fmt: skip
-
-# Where a module is tested that has no file of its own.
-NEAREST = {
-    "_json": "lenient", "context": "status", "dates": "status", "dialects/openai": "reply",
-    "dialects/signals": "reply", "encoding": "messages", "endpoint": "request", "events": "reply", "limits": "reply",
-    "objects": "chunks", "states": "reply", "urls": "request",
-}  # fmt: skip
+# Where a module is tested, besides the file of its name; or instead, where there is none.
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "_json": ("lenient",),
+    "context": ("status",),
+    "dates": ("status",),
+    "dialects/openai": ("reply", "lenient"),
+    "dialects/signals": ("reply",),
+    "encoding": ("messages",),
+    "endpoint": ("request",),
+    "events": ("reply",),
+    "http1": ("http1_recordings",),
+    "limits": ("reply",),
+    "objects": ("chunks",),
+    "proxy": ("tunnel",),
+    "reply": ("recordings",),
+    "retry": ("attempts", "fail_over", "failure"),
+    "site": ("site_recordings",),
+    "states": ("reply",),
+    "urls": ("request", "routing"),
+}
 
 FEW = 25  # examples of Hypothesis, in the first round
 QUICK = 2.0  # seconds of tests, and no more, where it is to be quick
@@ -62,10 +70,8 @@ class Usual:
 
 def try_all(mutants: Sequence[Mutant], jobs: int, quick: bool, tell: Tell) -> None:
     """Tell of each what becomes of it: "killed", "timeout" or "survived"; as it gets known."""
-    stems = {path.stem for path in (ROOT / "protocol").rglob("*.py")}
-    files = [path for path in sorted(TESTS.glob("test_*.py")) if path.stem in OTHERS or path.stem[5:] in stems]
-    if quick:
-        files = sorted({own(mutant) for mutant in mutants})
+    modules = {mutant.module for mutant in mutants} if quick else every_module()
+    files = sorted({path for module in modules for path in own(module)})
     if pytest.main([*OPTIONS, *map(str, files)], plugins=[Rounds(mutants, jobs, quick, tell)]) != 0:
         sys.exit("the tests fail without any mutant: see scripts/test.py")
 
@@ -131,7 +137,7 @@ class Rounds:
         return SURVIVED
 
     def second_own(self, session: pytest.Session, mutant: Mutant) -> int:
-        return self.second(mutant, [name for name in self.selected(mutant) if path_of(name) == own(mutant)])
+        return self.second(mutant, [name for name in self.selected(mutant) if path_of(name) in own(mutant.module)])
 
     def second_all(self, session: pytest.Session, mutant: Mutant) -> int:
         return self.second(mutant, self.selected(mutant))
@@ -157,7 +163,8 @@ class Rounds:
         found = [
             name for name, test in self.usual.items() if not lines or not lines.isdisjoint(test.lines.get(path, ()))
         ]
-        found.sort(key=lambda name: (path_of(name) != own(mutant), self.usual[name].seconds))
+        nearest = own(mutant.module)
+        found.sort(key=lambda name: (path_of(name) not in nearest, self.usual[name].seconds))
         if self.quick:
             spent = itertools.accumulate(self.usual[name].seconds for name in found)
             found = [name for name, seconds in zip(found, spent, strict=True) if seconds < QUICK]
@@ -306,10 +313,15 @@ def file(function: types.FunctionType) -> str:
     return function.__code__.co_filename
 
 
-def own(mutant: Mutant) -> Path:
-    """The test file of its module, or the nearest to it."""
-    path = TESTS / f"test_{Path(mutant.module).name}.py"
-    return path if path.exists() else TESTS / f"test_{NEAREST[mutant.module]}.py"
+def every_module() -> list[str]:
+    protocol = ROOT / "protocol"
+    return [path.relative_to(protocol).with_suffix("").as_posix() for path in protocol.rglob("*.py")]
+
+
+def own(module: str) -> list[Path]:
+    """The test files of a module."""
+    paths = (TESTS / f"test_{name}.py" for name in (Path(module).name, *ELSEWHERE.get(module, ())))
+    return [path for path in paths if path.exists()]
 
 
 def path_of(nodeid: str) -> Path:
