@@ -88,6 +88,7 @@ class Rounds:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self.items = {item.nodeid: item for item in session.items}
+        unhurried(session.items, FEW if self.quick else None)
         self.usual = usual(session, set(self.files.values()))
         unhurried(session.items, FEW)
         # Found now: what is frozen is not seen any more.
@@ -252,7 +253,6 @@ def usual(session: pytest.Session, files: set[str]) -> dict[str, Usual]:
     read, write = os.pipe()
     if not os.fork():
         found: dict[str, Usual] = {}
-        unhurried(session.items)
         for item, following in zip(session.items, [*session.items[1:], None], strict=True):
             found[item.nodeid] = test = Usual()
             before = os.times()

@@ -232,6 +232,7 @@ IS_IT = "is it a SOCKS5 proxy?"
 NOT = "does not answer in SOCKS5, but with"
 HTTP = "it speaks HTTP: write http:// (or https://)"
 SOCKS4 = "it looks like SOCKS4, which is not supported: use a SOCKS5 or HTTP proxy"
+SOCKS4_SAID = f"{NOT} '\\x00[\\x01\ufffd\\x00\\x00\\x00\\x00': {SOCKS4}"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ SOCKS4 = "it looks like SOCKS4, which is not supported: use a SOCKS5 or HTTP pro
         (OPEN, NONE + b"\x05\x00\x00\x02abcdef", True, f"answers with an address of the unknown type 2: {IS_IT}"),
         (OPEN, b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", True, f"{NOT} 'HTTP/1.1 400 Bad Request': {HTTP}"),
         (OPEN, b"<html>\nx", True, f"{NOT} '<html>': {HTTP}"),
-        (OPEN, b"\x00\x5b\x01\xbb\x00\x00\x00\x00more", True, f"{NOT} '\\x00[\\x01\ufffd\\x00\\x00\\x00\\x00': {SOCKS4}"),
+        (OPEN, b"\x00\x5b\x01\xbb\x00\x00\x00\x00more", True, SOCKS4_SAID),
         (OPEN, b"\x00\x5b\n", True, rf"{NOT} '\x00[': {SOCKS4}"),
         (OPEN, b"\x04" + b"y" * 100, True, rf"{NOT} '\x04{'y' * 63}': {SOCKS4}"),
         (OPEN, b"SSH-2.0-OpenSSH_9\r\nx", True, f"{NOT} 'SSH-2.0-OpenSSH_9': {IS_IT}"),
