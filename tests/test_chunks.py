@@ -420,6 +420,20 @@ def test_defaults_are_not_shared() -> None:
     assert ToolCall().function == Function()
 
 
+def test_what_is_absent_is_zero_or_nothing() -> None:
+    assert TopLogprob().to_dict(exclude_unset=False) == {"token": "", "logprob": 0.0, "bytes": None}
+    assert TokenLogprob().to_dict(exclude_unset=False) == {
+        "token": "", "logprob": 0.0, "bytes": None, "top_logprobs": None
+    }  # fmt: skip
+    assert (ChunkChoice().index, Choice().index) == (0, 0)
+    assert Model().to_dict() == {"id": "", "created": 0, "object": "model", "owned_by": ""}
+    for answer in (ChatCompletionChunk(), ChatCompletion()):
+        assert (answer.id, answer.created, answer.model) == ("", 0, "")
+    assert ChatCompletionChunk().object == "chat.completion.chunk"
+    assert ChatCompletion().object == "chat.completion"
+    assert ModelList().object == "list"
+
+
 # --- Content ---------------------------------------------------------------------------------------
 
 
@@ -526,17 +540,3 @@ def test_every_field_may_be_absent(cls: type[Object]) -> None:
     made = cls()
     assert made.to_dict() == type(made)().to_dict()
     assert "_raw" not in cls.__struct_fields__
-
-
-def test_what_is_absent_is_zero_or_nothing() -> None:
-    assert TopLogprob().to_dict(exclude_unset=False) == {"token": "", "logprob": 0.0, "bytes": None}
-    assert TokenLogprob().to_dict(exclude_unset=False) == {
-        "token": "", "logprob": 0.0, "bytes": None, "top_logprobs": None
-    }  # fmt: skip
-    assert (ChunkChoice().index, Choice().index) == (0, 0)
-    assert Model().to_dict() == {"id": "", "created": 0, "object": "model", "owned_by": ""}
-    for answer in (ChatCompletionChunk(), ChatCompletion()):
-        assert (answer.id, answer.created, answer.model) == ("", 0, "")
-    assert ChatCompletionChunk().object == "chat.completion.chunk"
-    assert ChatCompletion().object == "chat.completion"
-    assert ModelList().object == "list"
