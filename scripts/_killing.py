@@ -41,12 +41,13 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "objects": ("chunks",),
     "proxy": ("tunnel",),
     "reply": ("recordings",),
-    "retry": ("attempts", "fail_over", "failure"),
+    "retry": ("fail_over", "failure"),
     "site": ("site_recordings",),
     "states": ("reply",),
     "urls": ("request", "routing"),
 }
 
+CALLS = 300  # of a function by a test, after which nothing new is expected of it: to look at lines is slow
 FEW = 25  # examples of Hypothesis, in the first round
 QUICK = 2.0  # seconds of tests, and no more, where it is to be quick
 SLOWER = 10  # times, than usual: so the mutant is found
@@ -277,12 +278,18 @@ def usual(session: pytest.Session, files: set[str]) -> dict[str, Usual]:
 
 
 def tracer(lines: dict[str, set[int]], files: set[str]) -> Callable[..., Any]:
+    calls: collections.Counter[types.CodeType] = collections.Counter()
+
     def local(frame: types.FrameType, event: str, argument: object) -> Any:
         lines.setdefault(frame.f_code.co_filename, set()).add(frame.f_lineno)
         return local
 
     def called(frame: types.FrameType, event: str, argument: object) -> Any:
-        return local if frame.f_code.co_filename in files else None
+        code = frame.f_code
+        if code.co_filename not in files:
+            return None
+        calls[code] += 1
+        return local if calls[code] <= CALLS else None
 
     return called
 
