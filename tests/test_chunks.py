@@ -15,6 +15,7 @@ from feeding import DONE, FINISH, JSON, SSE, chunks, delta, ended, read, sse
 from deltawire.protocol import (
     ChatCompletion,
     ChatCompletionChunk,
+    Choice,
     ChunkChoice,
     Delta,
     Function,
@@ -29,6 +30,7 @@ from deltawire.protocol import (
     accumulate,
     has_content,
 )
+from deltawire.protocol.chunks import TokenLogprob, TopLogprob
 from deltawire.protocol.images import ImagesResponse
 
 if TYPE_CHECKING:
@@ -151,8 +153,9 @@ def test_vendor_fields_where_the_lenient_decoder_is_needed() -> None:
     ],
 )
 def test_vendor_fields_on_each_way_through_the_reader(value: dict[str, Any]) -> None:
-    # The second event is read on the shortest way: one choice, nothing but text.
-    for chunk in chunks(read(sse(value, value))):
+    # From the second event on the shortest way is open, since the reply has a name: one choice, nothing but text.
+    named = {"id": "r", "model": "m", "created": 1, **value}
+    for chunk in chunks(read(sse(named, named))):
         choice: Any = chunk.choices[0]
         assert (choice.delta.x, choice.y, chunk.model_extra) == (1, 2, {"z": 3})
 
@@ -416,6 +419,20 @@ def test_defaults_are_not_shared() -> None:
     call = ToolCall()
     call.function.name = "f"
     assert ToolCall().function == Function()
+
+
+def test_what_is_absent_is_zero_or_nothing() -> None:
+    assert TopLogprob().to_dict(exclude_unset=False) == {"token": "", "logprob": 0.0, "bytes": None}
+    assert TokenLogprob().to_dict(exclude_unset=False) == {
+        "token": "", "logprob": 0.0, "bytes": None, "top_logprobs": None
+    }  # fmt: skip
+    assert (ChunkChoice().index, Choice().index) == (0, 0)
+    assert Model().to_dict() == {"id": "", "created": 0, "object": "model", "owned_by": ""}
+    for answer in (ChatCompletionChunk(), ChatCompletion()):
+        assert (answer.id, answer.created, answer.model) == ("", 0, "")
+    assert ChatCompletionChunk().object == "chat.completion.chunk"
+    assert ChatCompletion().object == "chat.completion"
+    assert ModelList().object == "list"
 
 
 # --- Content ---------------------------------------------------------------------------------------

@@ -126,6 +126,8 @@ def test_live_events_are_the_answer_and_the_last_chunk_says_stop() -> None:
     assert last.usage.model_extra == {"price": None, "queries": 1}
     assert last.model_extra["actions"] == []
     assert last.model_extra["reply"] == "Good day"
+    assert "type" not in last.model_extra
+    assert "data" not in last.model_extra
     completion = accumulate(chunks(events))
     assert completion.choices[0].message.content == " Good day"
     assert completion.id == "r1"
@@ -248,7 +250,7 @@ def test_an_end_that_is_broken_is_no_success(data: object, said: str) -> None:
     error = failure(whole)
     assert isinstance(error, MalformedEventError)
     assert error.line.startswith('data: {"type": "end"')
-    assert "ends the reply with what is no JSON object" in str(error)
+    assert str(error).startswith("an event of the reply ends the reply with what is no JSON object: 'data: ")
     assert text(whole) == said
     partial = error.partial
     assert (partial.choices[0].message.content if partial else "") == said
@@ -280,7 +282,16 @@ def test_odd_usage_keeps_what_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "seen"), [("0a1b2c3d4e", "0a1b2c3d4e"), (None, None), (5, None), ("", None), ("a\r\nX: y", None)]
+    ("token", "seen"),
+    [
+        ("0a1b2c3d4e", "0a1b2c3d4e"),
+        ("a" * 256, "a" * 256),
+        ("a" * 257, None),
+        (None, None),
+        (5, None),
+        ("", None),
+        ("a\r\nX: y", None),
+    ],
 )
 def test_new_token(token: object, seen: str | None) -> None:
     for body, headers in (
@@ -336,14 +347,14 @@ def test_an_error_event_shows_no_secret() -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b'{"data":"b"}', 'no "type"'),
-        (b'{"type":5}', 'no "type"'),
-        (b"null", "no JSON object"),
-        (b"[1]", "no JSON object"),
-        (b'{"type":"live",', "no JSON"),
-        (b"[DONE]", "no JSON"),
-        (b'{"type":"end","data":' + b"[" * 80 + b"]" * 80 + b"}", "nested"),
-        (b'{"type":"live","x":' + b"[" * 200_000, "no JSON"),
+        (b'{"data":"b"}', 'has no "type"'),
+        (b'{"type":5}', 'has no "type"'),
+        (b"null", "is no JSON object"),
+        (b"[1]", "is no JSON object"),
+        (b'{"type":"live"', "is no JSON (Expecting ',' delimiter: line 1 column 15 (char 14))"),
+        (b"[DONE]", "is no JSON (Expecting value: line 1 column 2 (char 1))"),
+        (b'{"type":"end","data":' + b"[" * 80 + b"]" * 80 + b"}", "can't be read (the JSON is nested too deeply)"),
+        (b'{"type":"live","x":' + b"[" * 200_000, "is no JSON (the JSON is nested too deeply)"),
     ],
 )
 def test_a_broken_line(line: bytes, why: str) -> None:
@@ -351,14 +362,15 @@ def test_a_broken_line(line: bytes, why: str) -> None:
     error = failure(events)
     assert isinstance(error, MalformedEventError)
     assert isinstance(error, RuntimeError)
-    assert why in str(error)
+    assert str(error).startswith(f"an event of the reply {why}: 'data: ")
     assert error.line == ("data: " + line.decode())[:1000]
     assert text(events) == "a"
 
 
 def test_an_event_named_error_needs_no_type() -> None:
     events = read(b'event: error\ndata: {"message": "boom"}\n\n', dialect="opchatgpts")
-    assert "boom" in str(failure(events))
+    assert type(failure(events)) is APIStatusError
+    assert str(failure(events)) == "the server reports an error in the reply: boom"
     assert isinstance(failure(ops({"error": {"message": "boom", "code": 503}})), APIStatusError)
 
 
@@ -398,6 +410,7 @@ def test_a_whole_document() -> None:
     assert last.completion.id == chunk.id == "r9"
     assert last.completion.choices[0].message.content == chunk.choices[0].delta.content == "hi"
     assert last.completion.choices[0].finish_reason == chunk.choices[0].finish_reason == "stop"
+    assert last.completion.choices[0].message.role == chunk.choices[0].delta.role == "assistant"
     assert last.completion.model_extra["chatId"] == chunk.model_extra["chatId"] == "k"
     assert last.completion.usage is not None
     assert last.completion.usage.total_tokens == 3
@@ -407,7 +420,9 @@ def test_a_document_that_failed() -> None:
     error = failure(document({"success": False, "message": "No."}))
     assert type(error) is APIStatusError
     assert "No." in str(error)
-    assert "critical" in str(failure(document({"code": "x", "message": "<p>critical</p>", "data": {"status": 500}})))
+    error = failure(document({"code": "x", "message": "<p>critical</p>", "data": {"status": 500}}))
+    assert type(error) is APIStatusError
+    assert str(error) == "the server reports an error in the reply: critical"
 
 
 @pytest.mark.parametrize("value", [[], [1], {}, {"a": 1}, {"success": True}, "x", 5])
@@ -506,6 +521,17 @@ def test_a_stop_word_ends_the_reply() -> None:
     assert last.choices[0].finish_reason == "stop"
     assert last.choices[0].delta.content is None
     assert ended(events) == StreamEnded(True)
+
+
+def test_nothing_is_read_after_a_stop_word() -> None:
+    events = ops(live("one STOP"), {"type": "error", "data": "boom"}, stop="STOP")
+    assert text(events) == "one "
+    assert ended(events) == StreamEnded(True)
+
+
+def test_pieces_without_text_add_nothing_where_there_are_stop_words() -> None:
+    assert text(ops(live(""), live("a"), live("\ud83d"), live("\ude00"), end("a"), stop="STOP")) == "a😀"
+    assert text(document(inside(actions=[1]), stop="STOP")) == ""
 
 
 def test_a_stop_word_in_the_text_of_the_end() -> None:
@@ -610,6 +636,11 @@ def test_a_page(quote: str, headers: Headers) -> None:
 
 def test_a_page_without_the_session_s_name() -> None:
     assert session(page({"restNonce": "n"}), "page", HTML)[0] == SessionStarted("", "n")
+
+
+def test_a_page_that_is_no_utf8() -> None:
+    body = page({"restNonce": "n", "sessionId": "s?"}).replace(b"s?", b"s\xff")
+    assert session(body, "page", HTML)[0] == SessionStarted("s\ufffd", "n")
 
 
 def test_the_first_chatbot_with_a_nonce() -> None:

@@ -183,6 +183,73 @@ def test_which_speak_socks() -> None:
     assert Proxy("socks5", "p", 1, "user", "pass").authorization is None
 
 
+OTHERS = (
+    "proxies are http://, https://, socks5:// (the host's name is resolved here) or socks5h:// (the proxy resolves it)"
+)
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (lambda: Proxy.parse(5, "the"), "the must be a str such as 'http://host:port', not int"),  # type: ignore[arg-type]
+        (lambda: Proxy.parse("p:80"), "proxy has no scheme: write http://host:port, or http://user:password@host:port"),
+        (lambda: Proxy.parse("ftp://p", "the"), f"the is of the scheme 'ftp': {OTHERS}"),
+        (lambda: Proxy.parse("f-p://p", "the"), f"the is of another scheme: {OTHERS}"),
+        (lambda: Proxy("ftp", "p", 1), f"Proxy is of another scheme: {OTHERS}"),
+        (lambda: Proxy.parse("http://p 1", "the"), "the holds a blank or a control: percent-encode it"),
+        (lambda: Proxy.parse("http://p\x7f1", "the"), "the holds a blank or a control: percent-encode it"),
+        (
+            lambda: Proxy.parse("http://p:x", "the"),
+            "the is no valid URL: check its port, and percent-encode user and password",
+        ),
+        (
+            lambda: Proxy.parse("http://p", "the", headers=[1]),  # type: ignore[arg-type]
+            "the headers of the must be a mapping, not list",
+        ),
+        (
+            lambda: Proxy.parse("http://p", "the", headers={"a b": "c"}),
+            "the has a header whose name is none: letters, digits, hyphens",
+        ),
+        (lambda: Proxy.parse("http://p", "the", headers={"Host": "x"}), "the header host of the is set by deltawire"),
+        (
+            lambda: Proxy.parse("http://u\ud800@p", "the"),
+            "the has a user or password that UTF-8 can't say (a lone surrogate)",
+        ),
+        (
+            lambda: Proxy.parse("http://a%3Ab@p", "the"),
+            "the user name of the has a colon, which Basic can't say (RFC 7617)",
+        ),
+        (
+            lambda: Proxy.parse("socks5://p", "the", headers={"a": "x"}),
+            "the has headers, which SOCKS has no place for: leave them out",
+        ),
+        (
+            lambda: Proxy.parse("socks5://:x@p", "the"),
+            "the has a password and no user, which SOCKS can't say (RFC 1929): name one",
+        ),
+        (
+            lambda: Proxy.parse(f"socks5://{'u' * 256}@p", "the"),
+            "the must have a user of 1 to 255 bytes in UTF-8, and a password of at most 255 bytes (RFC 1929)",
+        ),
+        (
+            lambda: tunnel("é", 1, P),
+            "the host of a tunnel must be a name or an address in ASCII: encode it by IDNA",
+        ),
+        (lambda: tunnel("h", 0, P), "the port of a tunnel must be a number from 1 to 65535, not 0"),
+        (
+            lambda: HTTPConnect("h", 1, Proxy.parse("socks5://u:p@p")),
+            "the proxy socks5://p:1080 does not speak HTTP: Socks5 is its handshake",
+        ),
+        (
+            lambda: Socks5("h", 1, Proxy.parse("http://u:p@p")),
+            "the proxy http://p:80 does not speak SOCKS: HTTPConnect is its handshake",
+        ),
+    ],
+)
+def test_what_a_refusal_says(work: Callable[[], object], words: str) -> None:
+    assert refused(work) == words
+
+
 # --- Fields for it ---------------------------------------------------------------------------------
 
 

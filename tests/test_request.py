@@ -138,13 +138,13 @@ def test_all_parameters_of_openai() -> None:
 )
 def test_an_unknown_parameter_is_refused_with_a_suggestion(wrong: str, right: str) -> None:
     words = refused(ChatRequest, messages="x", model="m", params={wrong: 1})
-    assert repr(wrong) in words
-    assert f"did you mean {right!r}?" in words
-    assert "extra_body" in words
+    known = f"(what only some servers know goes into extra_body={{{wrong!r}: ...}})"
+    assert words == f"unknown parameter {wrong!r}; did you mean {right!r}? {known}"
 
 
 def test_an_unknown_parameter_like_no_other() -> None:
-    assert "did you mean" not in refused(ChatRequest, messages="x", model="m", params={"zzzzzzzz": 1})
+    words = refused(ChatRequest, messages="x", model="m", params={"zzzzzzzz": 1})
+    assert words.startswith("unknown parameter 'zzzzzzzz' (what")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -363,19 +363,22 @@ def test_values_that_would_mean_something_else(value: str) -> None:
 def test_a_key_with_a_line_break_is_refused_without_repeating_it() -> None:
     words = refused(request, "http://s/v1", f"{KEY}\n")
     assert KEY not in words
-    assert "strip the API key" in words
+    assert words == (
+        "the header authorization holds a line break or another control, or begins or ends with a blank: "
+        "strip the API key"
+    )
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "a\0", "é", "ключ", "(x)", "a\n", " a", "x@y", "[", '"'])
 def test_bad_names(name: str) -> None:
-    assert "header name" in refused(field, name, "x")
+    assert refused(field, name, "x").endswith(" is no valid header name")
     assert "header name" in refused(request, extra_headers={name: "x"})
     assert "header name" in refused(request, extra_headers={name: None})
 
 
 @pytest.mark.parametrize("value", [5, None, ["x"], object()])
 def test_values_of_another_type(value: Any) -> None:
-    assert "str" in refused(field, "x-a", value)
+    assert refused(field, "x-a", value) == f"the header x-a must be a str, not {type(value).__name__}"
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "content-length", "Transfer-Encoding", "TRANSFER-ENCODING"])
@@ -383,7 +386,8 @@ def test_values_of_another_type(value: Any) -> None:
 def test_the_framing_is_nobody_elses(name: str, value: str | None) -> None:
     refused(request, extra_headers={name: value})
     refused(Endpoint.at, "http://s", default_headers={name: value})
-    refused(merge_fields, [], {name: value})
+    words = f"the header {name.lower()} is set by deltawire, from the body"
+    assert refused(merge_fields, [], {name: value}) == words
 
 
 @QUICK

@@ -92,8 +92,12 @@ def test_the_history_goes_without_the_new_message() -> None:
 def test_the_new_message_is_the_user_s_last() -> None:
     ends = [*MESSAGES, {"role": "assistant", "content": "It is blue."}]
     for messages in (ends, [*MESSAGES, {"role": "system", "content": "In French."}], ends[-1:]):
-        with pytest.raises(ConfigurationError, match=r"end the messages with it.*render_history"):
+        with pytest.raises(ConfigurationError) as caught:
             submit(messages=messages)
+        assert str(caught.value) == (
+            "the site takes the user's message after all others: end the messages with it (or give newMessage), or "
+            "make one text of them all (render_history, or supports_message_history = False of the provider)"
+        )
     # Given apart, it comes after them all.
     body = body_of(submit(messages=ends, options={"newMessage": "Why?"}))
     assert body["messages"] == ends
@@ -133,13 +137,16 @@ def test_the_forms_of_messages() -> None:
     assert body["messages"] == [{"role": "assistant", "content": "yes"}, {"role": "assistant", "content": ""}]
 
 
+BLANK = r"^the site takes no blank message: the last message of the user must hold text \(or give newMessage\)$"
+
+
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ("", "blank"),
-        (" \n", "blank"),
-        ([], "blank"),
-        ([{"role": "user", "content": None}], "blank"),
+        ("", BLANK),
+        (" \n", BLANK),
+        ([], BLANK),
+        ([{"role": "user", "content": None}], BLANK),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}], "image_url"),
         ([{"role": "user", "content": [5]}], "parts of a content"),
         ([{"role": "user", "content": 5}], "must be a str, a list"),
@@ -183,7 +190,7 @@ def test_the_session() -> None:
 def test_the_bot() -> None:
     body = body_of(submit(Site.at("https://x.org", bot_id=None, custom_id="c1", context_id=7)))
     assert (body["botId"], body["customId"], body["contextId"]) == (None, "c1", 7)
-    with pytest.raises(ConfigurationError, match="bot"):
+    with pytest.raises(ConfigurationError, match=r"^a site is asked for one of its bots: give bot_id or custom_id$"):
         Site.at("https://x.org", bot_id="")
 
 
@@ -333,20 +340,22 @@ def test_urls(url: str, how: Mapping[str, Any], submits: str, starts: str, page:
         ("x.org", {}, "url must begin with http"),
         ("https://u:p@x.org", {}, "credentials"),
         (5, {}, "url must be a str"),
-        ("https://x.org", {"path": "submit"}, "begins with '/'"),
-        ("https://x.org", {"path": None}, "begins with '/'"),
-        ("https://x.org", {"session_path": None}, "begins with '/'"),
+        ("https://x.org", {"path": "submit"}, "a path of a site begins with '/', not as 'submit' does"),
+        ("https://x.org", {"path": None}, "a path of a site begins with '/', not as None does"),
+        ("https://x.org", {"session_path": None}, "a path of a site begins with '/', not as None does"),
         ("https://x.org", {"path": "/a b"}, "character"),
         ("https://x.org", {"page_path": "/a?b\r\nX: y"}, "character"),
-        ("https://x.org", {"nonce_from": "air"}, "nonce_from"),
+        ("https://x.org", {"nonce_from": "air"}, "nonce_from must be 'start_session', 'page' or None, not 'air'"),
         ("https://x.org", {"default_headers": {"a b": "x"}}, "header name"),
         ("https://x.org", {"default_headers": {"Content-Length": "5"}}, "content-length"),
         ("https://x.org", {"user_agent": "a\nb"}, "user-agent"),
     ],
 )
 def test_bad_sites(url: Any, how: Any, words: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(words)):
+    with pytest.raises(ConfigurationError, match=re.escape(words)) as caught:
         Site.at(url, **how)
+    if words.startswith(("a path", "nonce_from")):
+        assert str(caught.value) == words
 
 
 def test_header_fields_of_the_caller_win() -> None:
@@ -463,5 +472,6 @@ def test_names_of_conversations() -> None:
     names = {chat_id_of(bytes([0, each] * 8)) for each in range(256)}
     assert len(names) == 256
     assert all(re.fullmatch("[a-z0-9]{10}", name) for name in names)
-    with pytest.raises(ConfigurationError, match="8"):
+    assert len(chat_id_of(b"12345678")) == 10
+    with pytest.raises(ConfigurationError, match=r"^chat_id_of needs at least 8 random bytes$"):
         chat_id_of(b"1234567")

@@ -144,8 +144,9 @@ def test_addresses(host: str, port: int, words: bytes) -> None:
 
 
 def test_a_name_that_socks_cannot_say() -> None:
-    with pytest.raises(ConfigurationError, match="longer than 255 bytes"):
+    with pytest.raises(ConfigurationError) as caught:
         machine(host="a" * 256)
+    assert str(caught.value) == "the host is longer than 255 bytes, more than SOCKS can say"
 
 
 # --- Opened ----------------------------------------------------------------------------------------
@@ -176,10 +177,17 @@ def test_what_a_proxy_says_before_its_turn() -> None:
 # --- Failed ----------------------------------------------------------------------------------------
 
 TRANSIENT = {1: True, 2: False, 3: True, 4: True, 5: True, 6: True, 7: False, 8: False, 9: True, 0x5B: True, 255: True}
+UNKNOWN = "gives a reason that RFC 1928 does not know: see its log"
 WORDS = {
-    1: "general failure", 2: "its rules", 3: "reach the network", 4: "reach the host", 5: "refused the connection",
-    6: "TTL expired", 7: "does not support CONNECT", 8: "type of address", 9: "does not know", 0x5B: "does not know",
-    255: "does not know",
+    1: "reports a general failure: see its log, or try again later",
+    2: "does not allow this by its rules: ask who runs it, or do without it for this host (NO_PROXY)",
+    3: "can't reach the network: is the address right, and has the proxy a way there (IPv6?)",
+    4: "can't reach the host: is its name right, and does it run?",
+    5: "says that the host refused the connection: is the server running, and is its port right?",
+    6: "says that the connection took too long (TTL expired): try again later",
+    7: "does not support CONNECT: use another proxy",
+    8: "does not support this type of address: with socks5:// names are resolved here, not there",
+    9: UNKNOWN, 0x5B: UNKNOWN, 255: UNKNOWN,
 }  # fmt: skip
 
 
@@ -190,9 +198,10 @@ def test_refused_with_a_code(code: int, rest: bytes) -> None:
     whole = failure(fed([data], ended=False))
     assert (whole.reply_code, whole.transient) == (code, TRANSIENT[code])
     assert whole.proxy == "socks5://proxy.example:1081"
-    assert WORDS[code] in str(whole)
-    assert f"(SOCKS reply {code})" in str(whole)
-    assert "opened no tunnel to api.example:443" in str(whole)
+    assert str(whole) == (
+        "the proxy socks5://proxy.example:1081 opened no tunnel to api.example:443: "
+        f"it {WORDS[code]} (SOCKS reply {code})"
+    )
     for parts in every_way(data):
         assert said(fed(parts)) == said([TunnelFailed(whole)])
     again = pickle.loads(pickle.dumps(whole))
@@ -204,45 +213,60 @@ def test_each_code_has_its_own_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "words"), [("a.example", "socks5://"), ("10.0.0.1", "socks5h://"), ("::1", "its IPv4 address")]
+    ("host", "words"),
+    [
+        ("a.example", "with socks5:// names are resolved here, not there"),
+        ("10.0.0.1", "give the server's name, with socks5h://"),
+        ("::1", "give the server's name, with socks5h://, or its IPv4 address"),
+    ],
 )
 def test_a_type_of_address_that_it_does_not_take(host: str, words: str) -> None:
     socks = machine(host=host)
-    assert words in str(failure(socks.receive(NONE + b"\x05\x08")))
+    said = f"it does not support this type of address: {words} (SOCKS reply 8)"
+    assert str(failure(socks.receive(NONE + b"\x05\x08"))).endswith(said)
+
+
+PUT = "put user and password into its URL, percent-encoded, as socks5h://user:password@host:port"
+CHECK = "check them, and that they are percent-encoded in its URL"
+IS_IT = "is it a SOCKS5 proxy?"
+NOT = "does not answer in SOCKS5, but with"
+HTTP = "it speaks HTTP: write http:// (or https://)"
+SOCKS4 = "it looks like SOCKS4, which is not supported: use a SOCKS5 or HTTP proxy"
+SOCKS4_SAID = f"{NOT} '\\x00[\\x01\ufffd\\x00\\x00\\x00\\x00': {SOCKS4}"
 
 
 @pytest.mark.parametrize(
     ("proxy", "data", "transient", "words"),
     [
-        (OPEN, b"\x05\xff", False, "wants user and password, or another proof (SOCKS method 255): put user and"),
+        (OPEN, b"\x05\xff", False, f"wants user and password, or another proof (SOCKS method 255): {PUT}"),
         (LOCKED, b"\x05\xff", False, "wants another proof than user and password (SOCKS method 255): ask who runs it"),
-        (OPEN, b"\x05\x02", True, "an authentication that was not offered (SOCKS method 2): put user"),
-        (LOCKED, b"\x05\x01", True, "was not offered (SOCKS method 1): ask who runs it"),
-        (LOCKED, PASSWORD + b"\x01\x01", False, "refused user and password (status 1): check them"),
-        (LOCKED, PASSWORD + b"\x01\xff", False, "refused user and password (status 255): check them"),
-        (LOCKED, PASSWORD + b"\x05\x01", False, "refused user and password (status 1): check them"),
-        (LOCKED, PASSWORD + b"\x02\x00", True, "answers user and password with version 2, not 1"),
-        (LOCKED, PASSWORD + b"HT", True, "answers user and password with version 72, not 1"),
-        (LOCKED, PASSWORD + ALLOWED + b"\x04\x00", True, "answers the request with version 4, not 5"),
-        (OPEN, NONE + b"HTTP/1.1", True, "answers the request with version 72, not 5"),
-        (OPEN, NONE + b"\x00\x01", True, "answers the request with version 0, not 5"),
-        (OPEN, NONE + b"\x05\x00\x00\x00", True, "an address of the unknown type 0"),
-        (OPEN, NONE + b"\x05\x00\x00\x02abcdef", True, "an address of the unknown type 2"),
-        (OPEN, b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", True, "'HTTP/1.1 400 Bad Request': it speaks HTTP"),
-        (OPEN, b"<html>\nx", True, "with '<html>': it speaks HTTP: write http:// (or https://)"),
-        (OPEN, b"\x00\x5b\x01\xbb\x00\x00\x00\x00more", True, "it looks like SOCKS4"),
-        (OPEN, b"\x00\x5b\n", True, "it looks like SOCKS4"),
-        (OPEN, b"\x04" + b"y" * 100, True, "it looks like SOCKS4"),
-        (OPEN, b"SSH-2.0-OpenSSH_9\r\nx", True, "with 'SSH-2.0-OpenSSH_9': is it a SOCKS5 proxy?"),
-        (OPEN, b"x" * 64 + b"yz", True, f"with '{'x' * 64}': is it a SOCKS5 proxy?"),
-        (OPEN, b"\n", True, "with '': is it a SOCKS5 proxy?"),
-        (LOCKED, b"no pa ss\n", True, "with 'no ***': is it"),
+        (OPEN, b"\x05\x02", True, f"chose an authentication that was not offered (SOCKS method 2): {PUT}"),
+        (LOCKED, b"\x05\x01", True, "chose an authentication that was not offered (SOCKS method 1): ask who runs it"),
+        (LOCKED, PASSWORD + b"\x01\x01", False, f"refused user and password (status 1): {CHECK}"),
+        (LOCKED, PASSWORD + b"\x01\xff", False, f"refused user and password (status 255): {CHECK}"),
+        (LOCKED, PASSWORD + b"\x05\x01", False, f"refused user and password (status 1): {CHECK}"),
+        (LOCKED, PASSWORD + b"\x02\x00", True, "answers user and password with version 2, not 1 (RFC 1929)"),
+        (LOCKED, PASSWORD + b"HT", True, "answers user and password with version 72, not 1 (RFC 1929)"),
+        (LOCKED, PASSWORD + ALLOWED + b"\x04\x00", True, f"answers the request with version 4, not 5: {IS_IT}"),
+        (OPEN, NONE + b"HTTP/1.1", True, f"answers the request with version 72, not 5: {IS_IT}"),
+        (OPEN, NONE + b"\x00\x01", True, f"answers the request with version 0, not 5: {IS_IT}"),
+        (OPEN, NONE + b"\x05\x00\x00\x00", True, f"answers with an address of the unknown type 0: {IS_IT}"),
+        (OPEN, NONE + b"\x05\x00\x00\x02abcdef", True, f"answers with an address of the unknown type 2: {IS_IT}"),
+        (OPEN, b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", True, f"{NOT} 'HTTP/1.1 400 Bad Request': {HTTP}"),
+        (OPEN, b"<html>\nx", True, f"{NOT} '<html>': {HTTP}"),
+        (OPEN, b"\x00\x5b\x01\xbb\x00\x00\x00\x00more", True, SOCKS4_SAID),
+        (OPEN, b"\x00\x5b\n", True, rf"{NOT} '\x00[': {SOCKS4}"),
+        (OPEN, b"\x04" + b"y" * 100, True, rf"{NOT} '\x04{'y' * 63}': {SOCKS4}"),
+        (OPEN, b"SSH-2.0-OpenSSH_9\r\nx", True, f"{NOT} 'SSH-2.0-OpenSSH_9': {IS_IT}"),
+        (OPEN, b"x" * 64 + b"yz", True, f"{NOT} '{'x' * 64}': {IS_IT}"),
+        (OPEN, b"\n", True, f"{NOT} '': {IS_IT}"),
+        (LOCKED, b"no pa ss\n", True, f"{NOT} 'no ***': {IS_IT}"),
     ],
 )  # fmt: skip
 def test_failed_however_it_is_split(proxy: Proxy, data: bytes, transient: bool, words: str) -> None:
     # All of these are told at once: nothing else is waited for.
     whole = failure(fed([data], proxy, ended=False))
-    assert words in str(whole)
+    assert str(whole) == f"the proxy {proxy.url} {words}"
     assert (whole.transient, whole.reply_code, whole.proxy) == (transient, None, proxy.url)
     for parts in every_way(data):
         assert said(fed(parts, proxy)) == said([TunnelFailed(whole)])
@@ -291,8 +315,9 @@ def test_what_breaks_off_at_every_byte(bound: str, how: str) -> None:
             assert error.transient
             assert error.reply_code is None
             _, stage, advice = next(each for each in reversed(STAGES) if each[0] <= at)
-            assert ("closed the connection" if how == "end" else "failed (reset by ***)") in str(error)
-            assert f"{stage}, before there was a tunnel to api.example:443: {advice}" in str(error)
+            what = "closed the connection" if how == "end" else "failed (reset by ***)"
+            words = f"{what} {stage}, before there was a tunnel to api.example:443: {advice}"
+            assert str(error) == f"the proxy {LOCKED.url} {words}"
             assert socks.end() == socks.fail(OSError("x")) == socks.receive(data) == []
             assert socks.data_to_send() == b"", "no password for one who has gone"
 

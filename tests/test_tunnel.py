@@ -130,6 +130,32 @@ SQUID = page(
 
 
 @pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            page(b"407 Auth", b"Locked"),
+            "wants other credentials (407 Auth: Locked): "
+            "put user and password into its URL, percent-encoded, as http://user:password@host:port",
+        ),
+        (
+            page(b"403 No", b""),
+            "refused to open a tunnel to api.example:443 (403 No): "
+            "ask who runs it, or do without it for this host (NO_PROXY)",
+        ),
+        (page(b"502 No", b""), "refused to open a tunnel to api.example:443 (502 No): try again later"),
+        (
+            b"y" * 101 + b"\n",
+            f"does not answer in HTTP: '{'y' * 100}...': is it an HTTP proxy? (socks5:// and https:// are others)",
+        ),
+        (b"HTTP/1.1 200", "closed the connection instead of opening a tunnel to api.example:443"),
+        (b"HTTP/1.1 200 OK\r\n" + b"y" * 70_000, "sends a head that does not end"),
+    ],
+)
+def test_what_a_failure_says(data: bytes, words: str) -> None:
+    assert str(failure([data]).error) == f"the proxy http://proxy.example:3128 {words}"
+
+
+@pytest.mark.parametrize(
     ("data", "status", "transient", "words"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 407, False, "wants other credentials"),
@@ -283,7 +309,8 @@ def test_a_bearer_is_told_to_look_at_its_header_and_is_not_shown() -> None:
 def test_a_connection_that_fails_without_words() -> None:
     (event,) = machine().fail(TimeoutError())
     assert isinstance(event, TunnelFailed)
-    assert "failed while opening a tunnel to api.example:443: TimeoutError" in str(event.error)
+    words = "failed while opening a tunnel to api.example:443: TimeoutError"
+    assert str(event.error) == f"the proxy http://proxy.example:3128 {words}"
     (event,) = machine().fail(OSError("reset by\npeer"))
     assert "reset by peer" in repr(event)
 
