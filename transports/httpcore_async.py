@@ -16,6 +16,7 @@ from deltawire.protocol.verdicts import is_sound
 
 from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, pool_arguments
 from ._lifetime import Runner, running_loop
+from ._log import tell_end
 from ._network import AsyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation, time_left
 from .streams.layers import Expired
@@ -207,7 +208,7 @@ class AsyncHTTPCoreExchange:
 
     async def _send(self, pool: AsyncPool, *, first: bool) -> httpcore.Response | None:
         """As `HTTPCoreExchange._send`."""
-        progress = Progress(self._deadlines)
+        progress = Progress(self._deadlines, self._request.parts.host, self._reply.context)
         request = httpcore.Request(**core_request(self._request, progress, self._proxy, asynchronous=True))
         try:
             response = await pool.handle_async_request(request)
@@ -251,6 +252,8 @@ class AsyncHTTPCoreExchange:
                 await self._drain()
         finally:
             await self._aclose_now()
+        if self._response is not None:
+            tell_end(self._request.parts.host, self._sound and self._complete, self._reply)
 
     async def _drain(self) -> None:
         """As `HTTPCoreExchange._drain`."""

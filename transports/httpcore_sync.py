@@ -14,6 +14,7 @@ from deltawire.protocol import UsageError
 from deltawire.protocol.verdicts import is_sound
 
 from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, pool_arguments
+from ._log import tell_end
 from ._network import SyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation
 from .streams.layers import Expired
@@ -214,7 +215,7 @@ class HTTPCoreExchange:
 
     def _send(self, *, first: bool) -> httpcore.Response | None:
         """Send the request; None if the first time a connection is used that died while it was kept."""
-        progress = Progress(self._deadlines)
+        progress = Progress(self._deadlines, self._request.parts.host, self._reply.context)
         request = httpcore.Request(**core_request(self._request, progress, self._proxy))
         self._transport.enter()
         try:
@@ -259,9 +260,13 @@ class HTTPCoreExchange:
 
     def close(self) -> None:
         """See `Exchange`."""
-        if not self._closed and self._sound and not self._complete:
+        if self._closed:
+            return
+        if self._sound and not self._complete:
             self._drain()
         self.close_now()
+        if self._response is not None:
+            tell_end(self._request.parts.host, self._sound and self._complete, self._reply)
 
     def _drain(self) -> None:
         """Read what is left after the last event, so that the connection can be kept: a little, for a little while."""

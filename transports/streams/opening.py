@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from deltawire.protocol import Proxy, ProxyError, TunnelFailed, tunnel
+from deltawire.protocol.urls import authority
 
+from .._log import DEBUG, LOG
 from . import blocking
 from .layers import TLS, Expired, is_ip_address
 from .words import look_up_error, no_connection, no_tls, no_tls_with_proxy
@@ -107,12 +109,14 @@ def _open(way: Way, host: str, port: int, deadline: float) -> BlockingStream:
         stream = blocking.connect(*peer, deadline, way.local_address)
     try:
         if way.proxy is None:
+            _tell(way, host, port)
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
                 secure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += _tunnel(stream, host, port, way.proxy)
+        _tell(way, host, port)
     except BaseException:
         stream.abort()
         raise
@@ -186,12 +190,14 @@ async def _aopen(way: Way, host: str, port: int, deadline: float) -> AsyncStream
         stream = await _aconnect(way, *peer, deadline)
     try:
         if way.proxy is None:
+            _tell(way, host, port)
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
                 await asecure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += await _atunnel(stream, host, port, way.proxy)
+        _tell(way, host, port)
     except BaseException:
         stream.abort()
         raise
@@ -251,6 +257,17 @@ async def asecure(stream: AsyncStream, context: ssl.SSLContext, hostname: str | 
     except BaseException:
         stream.abort()
         raise
+
+
+# What is told of it
+
+
+def _tell(way: Way, host: str, port: int) -> None:
+    if LOG.wants(DEBUG):
+        to = authority(host, port) if way.uds is None else f"the socket {way.uds}"
+        if way.proxy is not None:
+            to = f"the proxy {way.proxy.url}" if way.forwards else f"{to} in a tunnel by the proxy {way.proxy.url}"
+        LOG.say(DEBUG, "connected to %s", to, event="connected", to=to)
 
 
 # What went wrong
