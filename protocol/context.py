@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
 _SHORTEST_SECRET = 8
+
+# Of a long secret a part is cut out, too: the whole of it would be worth little more. ("sk-ant-api03-" is none: all
+# keys of some servers begin with it.)
+_LONG_SECRET = 32
+_PART = 16
+
+# What is written everywhere as it is (RFC 3986 section 2.3).
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]*")
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,16 +53,17 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Context:
         """What errors of the reply to this request say; ``key``: the one that it was made with."""
         given = [*([key] if key else []), *request.secrets]
-        secrets = [secret for secret in [*given, *query_values(request.url)] if len(secret) >= _SHORTEST_SECRET]
+        secrets = [form for each in given if len(each) >= _SHORTEST_SECRET for form in forms(each)]
+        secrets += [value for value in query_values(request.url) if len(value) >= _SHORTEST_SECRET]
         if proxy is not None:
             secrets += proxy.secrets
         return cls(
             provider=provider,
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
-            key_given=bool(given),
+            key_given=bool(key) or request.has_credentials,
             key_name=key_name,
-            secrets=tuple(secrets),
+            secrets=tuple(dict.fromkeys(secrets)),
         )
 
     def redact(self, text: str, *, cut: bool = False) -> str:
@@ -61,6 +71,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         # The longest first: one may stand inside another.
         for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
+            if len(secret) >= _LONG_SECRET:
+                text = _without_parts(text, secret)
             if cut:
                 shown = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
                 text = text[: len(text) - shown]
@@ -103,3 +115,43 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_CONTEXT = Context()
+
+
+def forms(secret: str) -> list[str]:
+    """How a peer may write a secret down: as it is, and escaped for JSON (by Python or PHP), for URLs, for HTML."""
+    if _PLAIN.fullmatch(secret):
+        return [secret]
+    from urllib.parse import quote
+
+    # (A lone surrogate can't be sent.)
+    json = msgspec.json.encode(secret.encode("utf-8", "replace").decode()).decode()[1:-1]
+    ascii_json = re.sub(r"[^\x00-\x7f]", _escaped, json)
+    html = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return [
+        secret, json, ascii_json, json.replace("/", "\\/"), ascii_json.replace("/", "\\/"),
+        quote(secret, safe="", errors="replace"), quote(secret, errors="replace"), html,
+    ]  # fmt: skip
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """A character as JSON's escapes (RFC 8259 section 7)."""
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _without_parts(text: str, secret: str) -> str:
+    """The text without beginnings and ends of a long secret, which a peer has broken off, or into lines."""
+    for start in (True, False):
+        part = secret[:_PART] if start else secret[-_PART:]
+        while (at := text.find(part)) >= 0:
+            first, last = at, at + _PART
+            if start:
+                rest = secret[_PART:]
+                while last < len(text) and rest.startswith(text[at + _PART : last + 1]):
+                    last += 1
+            else:
+                rest = secret[:-_PART]
+                while first > 0 and rest.endswith(text[first - 1 : at]):
+                    first -= 1
+            text = text[:first] + "***" + text[last:]
+    return text

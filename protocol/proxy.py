@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .context import Context
+from .context import Context, forms
 from .errors import ConfigurationError, ProxyError
-from .request import encoded, field
+from .request import encoded, field, secrets_in
 from .status import one_line, words_of
 from .urls import authority, parse_url, split_url
 
@@ -95,11 +95,12 @@ class Proxy(msgspec.Struct, frozen=True):
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown when a peer says it back; for ``Context.secrets``."""
         found = [self.password or "", (self._pair or b"").decode("ascii")]
-        for _, raw in self.headers:
+        for name, raw in self.headers:
             value = raw.decode("latin-1")
             # The token of "Bearer token" by itself, too. What is short is a part of many words.
-            found += [each for each in (value, value.rpartition(" ")[2]) if len(each) >= 8]
-        return tuple(filter(None, found))
+            parts = [value, value.rpartition(" ")[2], *secrets_in(name.lower(), raw)]
+            found += [each for each in parts if len(each) >= 8]
+        return tuple(dict.fromkeys(form for each in found if each for form in forms(each)))
 
     @property
     def _pair(self) -> bytes | None:

@@ -6,6 +6,7 @@ section 5.5 has the rules for field values, section 5.6.2 for names; RFC 9112 se
 
 from __future__ import annotations
 
+import binascii
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,12 @@ PARAMETERS = frozenset({
 # These stand before `stream` in a body, as in the requests that people have recorded and compare with.
 _BEFORE_STREAM = ("temperature", "max_tokens", "top_p", "stop")
 
-# Never shown, whoever prints a request.
-_SECRET_FIELDS = frozenset(
-    {b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie", b"x-wp-nonce"}
-)
+# What makes a field one of credentials: without any of them, and without a key, a 401 says that one is missing.
+_CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie", b"x-wp-nonce"})
+
+# Never shown, whoever prints a request: these, and those whose names speak of secrets (X-Auth-Token, Ocp-Apim-
+# Subscription-Key). Rather one too many: such a value is of no use to a reader.
+_SECRETIVE = re.compile(rb"auth|key|token|secret|passw|cookie|session|nonce|credential|signature")
 
 # These say where a body ends: set by the builder, who knows the body, and by nobody else.
 _FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
@@ -68,21 +71,49 @@ class HTTPRequest(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, url=url)
 
     @property
+    def has_credentials(self) -> bool:
+        """Whether one of its fields says who asks."""
+        known = _CREDENTIALS | self.hidden
+        return any(value and name in known for name, value in self.headers)
+
+    @property
     def secrets(self) -> tuple[str, ...]:
-        """What its fields hold that must never be shown: the values of those that carry keys and passwords, without
-        the scheme's name ("Bearer")."""
-        secret = _SECRET_FIELDS | self.hidden
-        values = [(name, value.decode("latin-1")) for name, value in self.headers if name in secret and value]
-        # RFC 9110 section 11.4: a scheme, and what it needs.
-        return tuple(
-            value.partition(" ")[2] or value if name.endswith(b"authorization") else value for name, value in values
-        )
+        """What its fields hold that must never be shown (`secrets_in`)."""
+        found = (each for name, raw in self.headers if self._hides(name) for each in secrets_in(name, raw))
+        return tuple(dict.fromkeys(found))
+
+    def _hides(self, name: bytes) -> bool:
+        return name in self.hidden or _SECRETIVE.search(name) is not None
 
     def __repr__(self) -> str:
-        secret = _SECRET_FIELDS | self.hidden
-        shown = [(name, b"***" if name in secret else value) for name, value in self.headers]
+        shown = [(name, b"***" if self._hides(name) else value) for name, value in self.headers]
         more = f", impersonate={self.impersonate!r}" if self.impersonate else ""
         return f"HTTPRequest({self.method!r}, {shown_url(self.url)!r}, {shown!r}, {len(self.body)} bytes{more})"
+
+
+def secrets_in(name: bytes, raw: bytes) -> list[str]:
+    """What must not be shown of the value of a field that carries secrets: the value (in both codings in which a peer
+    may have read it), without the scheme's name ("Bearer"); of Basic the password, of cookies each value, too."""
+    values = {raw.decode("latin-1"), raw.decode("utf-8", "replace")}
+    return [part for value in values for part in _parts(name, value) if part]
+
+
+def _parts(name: bytes, value: str) -> list[str]:
+    if name.endswith(b"authorization"):
+        # RFC 9110 section 11.4: a scheme, and what it needs.
+        scheme, _, needs = value.partition(" ")
+        if scheme.lower() != "basic":
+            return [needs or value]
+        # RFC 7617.
+        try:
+            pair = binascii.a2b_base64(needs).decode()
+        except ValueError:
+            pair = ""
+        return [needs or value, pair.partition(":")[2]]
+    if name == b"cookie":
+        # RFC 6265 section 4.2.1.
+        return [value, *(pair.partition("=")[2].strip(' "') for pair in value.split(";"))]
+    return [value]
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
