@@ -280,6 +280,8 @@ class Call:
         else:
             # Made even where a session is to be fetched first: what can't be sent is refused before anything is.
             attempt = target.attempt(self, key, effect.url)
+            # Tracebacks may show variables.
+            key = None
             if session is not None and session.missing:
                 return Outcome(None, needs_session=True)
         return attempt, attempt.open(owner)

@@ -55,7 +55,7 @@ class Diary:
                 what,
                 seconds,
                 self._model,
-                f", request id {attempt.context.redact(request_id)}" if request_id else "",
+                f", request id {request_id}" if request_id else "",
                 event="answer",
                 seconds=seconds,
                 **self._of(attempt),
@@ -119,7 +119,7 @@ class Diary:
             "url": context.url,
             "proxy": context.proxy,
             "status": getattr(reply, "status", None),
-            "request_id": context.redact(reply.request_id or "") or None,
+            "request_id": reply.request_id,
         }
 
 

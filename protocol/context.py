@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .reserved import Reserved
 from .urls import query_values
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _PART = 16
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]*")
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(Reserved, frozen=True, kw_only=True):
     """What the errors of a reply say about their surroundings. Given to machines as ``context=``."""
 
     provider: str = ""
@@ -69,8 +70,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def redact(self, text: str, *, cut: bool = False) -> str:
         """The text, with "***" for each secret; with ``cut``, for the beginning of one at its end, too."""
         # The longest first: one may stand inside another.
-        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
+        secrets = sorted(filter(None, self.secrets), key=len, reverse=True)
+        for secret in secrets:
             text = text.replace(secret, "***")
+        for secret in secrets:
             if len(secret) >= _LONG_SECRET:
                 text = _without_parts(text, secret)
             if cut:
@@ -126,10 +129,12 @@ def forms(secret: str) -> list[str]:
     # (A lone surrogate can't be sent.)
     json = msgspec.json.encode(secret.encode("utf-8", "replace").decode()).decode()[1:-1]
     ascii_json = re.sub(r"[^\x00-\x7f]", _escaped, json)
-    html = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    html = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    quoted = html.replace('"', "&quot;")
     return [
         secret, json, ascii_json, json.replace("/", "\\/"), ascii_json.replace("/", "\\/"),
-        quote(secret, safe="", errors="replace"), quote(secret, errors="replace"), html,
+        quote(secret, safe="", errors="replace"), quote(secret, errors="replace"),
+        html, quoted, quoted.replace("'", "&#x27;"), quoted.replace("'", "&#039;"),
     ]  # fmt: skip
 
 

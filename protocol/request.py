@@ -15,6 +15,7 @@ import msgspec
 from .encoding import encode_body
 from .errors import ConfigurationError
 from .messages import as_messages
+from .reserved import Reserved
 from .urls import URL, parse_url, shown_url
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _TOKEN = re.compile(rb"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _VALUE = re.compile(rb"\A(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?\Z")
 
 
-class HTTPRequest(msgspec.Struct, frozen=True):
+class HTTPRequest(Reserved, frozen=True):
     """One HTTP request, complete: Host and Content-Length are among the fields."""
 
     method: str
@@ -60,6 +61,8 @@ class HTTPRequest(msgspec.Struct, frozen=True):
     impersonate: str = ""
     """The browser to pass for, such as "chrome" or "safari"; "" leaves that to the transport. Transports that can't
     do it refuse the request."""
+    private: tuple[str, ...] = ()
+    """What the body holds that must never be shown, such as the session with a site."""
 
     @property
     def parts(self) -> URL:
@@ -78,9 +81,9 @@ class HTTPRequest(msgspec.Struct, frozen=True):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What its fields hold that must never be shown (`secrets_in`)."""
+        """What it holds that must never be shown: in its fields (`secrets_in`), and in its body."""
         found = (each for name, raw in self.headers if self._hides(name) for each in secrets_in(name, raw))
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys((*found, *self.private)))
 
     def _hides(self, name: bytes) -> bool:
         return name in self.hidden or _SECRETIVE.search(name) is not None
@@ -116,7 +119,7 @@ def _parts(name: bytes, value: str) -> list[str]:
     return [value]
 
 
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ChatRequest(Reserved, frozen=True, kw_only=True):
     """What a caller asks of a model, in OpenAI's words."""
 
     messages: Any
@@ -125,7 +128,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: the field is not sent, and the server has a model of its own."""
     stream: bool | None = None
     """None: the field is not sent, which means no stream."""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
     """Further fields of the body; those that are None are not sent. 0, False and "" are."""
     extra_body: dict[str, Any] | None = None
     """Fields of the body that win over all others, None included."""
@@ -196,7 +199,9 @@ def field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     """
     raw_name = name.encode("latin-1", "replace") if isinstance(name, str) else name
     if not _TOKEN.match(raw_name):
-        raise ConfigurationError(f"{raw_name.decode('latin-1')!r} is no valid header name")
+        # Whoever gives a whole line as a name has a secret in it.
+        called = repr(raw_name.decode("latin-1")) if b":" not in raw_name and len(raw_name) <= 30 else "what is given"
+        raise ConfigurationError(f"{called} is no valid header name")
     shown = raw_name.decode("ascii")
     if not isinstance(value, (str, bytes)):
         raise ConfigurationError(f"the header {shown} must be a str, not {type(value).__name__}")

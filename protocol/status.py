@@ -325,7 +325,7 @@ class _Unshown(bytes):
 
 def _said(name: bytes, value: bytes, context: Context) -> tuple[bytes, bytes]:
     """A header field for an error: its value without secrets, but for where to ask instead."""
-    fit = context.redact(value.decode("latin-1")).encode("latin-1")
+    fit = context.redact(value.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     if fit == value or name != b"location":
         return name, fit
     kept = _Unshown(value)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from driving import HI, MODEL, SOON, Driver, Route, causes
 
-from deltawire import Client, OpenaiTemplate, RetryProvider
+from deltawire import AsyncGeneratorProvider, Client, OpenaiTemplate, RetryProvider
 from deltawire.testing import Answer, ChatServer, ProxyServer
 from deltawire.transports._log import DEBUG, INFO, Log
 
@@ -125,11 +125,12 @@ def test_a_stream_that_breaks(driver: Driver, server: ChatServer, records: pytes
 def test_an_error_that_is_none_of_ours(driver: Driver, records: pytest.LogCaptureFixture) -> None:
     """Nobody knows what is in its words."""
 
-    class Own(OpenaiTemplate):
+    class Own(AsyncGeneratorProvider):
         @classmethod
         async def create_async_generator(cls, model: str, messages: Any, **options: Any) -> Any:
-            raise LookupError("sk-secret-secret")
-            yield
+            if model:
+                raise LookupError("sk-secret-secret")
+            yield ""
 
     driver.stream({"provider": Own})
     assert told(records) == ["request", "give_up"]

@@ -93,7 +93,15 @@ class Shown:
         self._context = context
 
     def __repr__(self) -> str:
-        return self._context.redact(repr(self._value))
+        return repr(self._fit(self._value))
+
+    def _fit(self, value: object) -> object:
+        if isinstance(value, bytes):
+            return self._context.redact(value.decode("utf-8", "replace"))
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._fit, value))
+        # Errors have bytes of the peer's in their words.
+        return type(value) if isinstance(value, Exception) else value
 
 
 class Progress:

@@ -26,7 +26,7 @@ from .words import look_up_error, no_connection, no_tls, no_tls_with_proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deltawire.protocol import TransportError, TunnelEvent
+    from deltawire.protocol import HTTPConnect, Socks5, TransportError, TunnelEvent
 
     from .blocking import BlockingStream
     from .on_asyncio import AsyncioStream
@@ -129,8 +129,7 @@ def _tunnel(stream: BlockingStream, host: str, port: int, proxy: Proxy) -> bytes
     try:
         while not events:
             stream.write(machine.data_to_send())
-            data = stream.read()
-            events = machine.receive(data) if data else machine.end()
+            events = _heard(machine, stream.read())
         # A proxy may have answered ahead of its turn.
         stream.write(machine.data_to_send())
     except Expired:
@@ -229,8 +228,7 @@ async def _atunnel(stream: AsyncStream, host: str, port: int, proxy: Proxy) -> b
     try:
         while not events:
             await stream.write(machine.data_to_send())
-            data = await stream.read()
-            events = machine.receive(data) if data else machine.end()
+            events = _heard(machine, await stream.read())
         await stream.write(machine.data_to_send())
     except Expired:
         events = machine.fail(_SILENCE) or events
@@ -312,6 +310,11 @@ def _raise_silence(events: list[TunnelEvent]) -> None:
     for event in events:
         if isinstance(event, TunnelFailed) and event.error.status_code is None:
             raise Expired(str(event.error)) from None
+
+
+def _heard(machine: HTTPConnect | Socks5, data: bytes) -> list[TunnelEvent]:
+    # Of the callers' variables none is to hold what a proxy says, which tracebacks may show: it may be the password.
+    return machine.receive(data) if data else machine.end()
 
 
 def _opened(events: list[TunnelEvent]) -> bytes:
