@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,7 @@ class Context(Reserved, frozen=True, kw_only=True):
     ) -> Context:
         """What errors of the reply to this request say; ``key``: the one that it was made with."""
         given = [*([key] if key else []), *request.secrets]
-        secrets = [form for each in given if len(each) >= _SHORTEST_SECRET for form in forms(each)]
-        secrets += [value for value in query_values(request.url) if len(value) >= _SHORTEST_SECRET]
+        secrets = [secret for secret in [*given, *query_values(request.url)] if len(secret) >= _SHORTEST_SECRET]
         if proxy is not None:
             secrets += proxy.secrets
         return cls(
@@ -69,8 +69,7 @@ class Context(Reserved, frozen=True, kw_only=True):
 
     def redact(self, text: str, *, cut: bool = False) -> str:
         """The text, with "***" for each secret; with ``cut``, for the beginning of one at its end, too."""
-        # The longest first: one may stand inside another.
-        secrets = sorted(filter(None, self.secrets), key=len, reverse=True)
+        secrets = _sought(self.secrets)
         for secret in secrets:
             text = text.replace(secret, "***")
         for secret in secrets:
@@ -95,7 +94,7 @@ class Context(Reserved, frozen=True, kw_only=True):
 
     def window(self, length: int) -> int:
         """How much of a text decides what its first ``length`` characters are when they are redacted."""
-        return length + max((len(secret.encode()) for secret in self.secrets), default=0)
+        return length + max((len(secret.encode("utf-8", "replace")) for secret in _sought(self.secrets)), default=0)
 
     def redacted(self, value: object) -> object:
         """``redact`` for every string in a decoded JSON document."""
@@ -120,7 +119,15 @@ class Context(Reserved, frozen=True, kw_only=True):
 NO_CONTEXT = Context()
 
 
-def forms(secret: str) -> list[str]:
+@functools.lru_cache(maxsize=64)
+def _sought(secrets: tuple[str, ...]) -> list[str]:
+    """All forms of these, the longest first: one may stand inside another. (An error is searched for them many times,
+    and most replies are none.)"""
+    found = dict.fromkeys(form for secret in secrets if secret for form in _forms(secret))
+    return sorted(found, key=len, reverse=True)
+
+
+def _forms(secret: str) -> list[str]:
     """How a peer may write a secret down: as it is, and escaped for JSON (by Python or PHP), for URLs, for HTML."""
     if _PLAIN.fullmatch(secret):
         return [secret]

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .context import Context, forms
+from .context import Context
 from .errors import ConfigurationError, ProxyError
 from .request import encoded, field, secrets_in
 from .reserved import Reserved
@@ -101,7 +101,7 @@ class Proxy(Reserved, frozen=True):
             # The token of "Bearer token" by itself, too. What is short is a part of many words.
             parts = [value, value.rpartition(" ")[2], *secrets_in(name.lower(), raw)]
             found += [each for each in parts if len(each) >= 8]
-        return tuple(dict.fromkeys(form for each in found if each for form in forms(each)))
+        return tuple(dict.fromkeys(filter(None, found)))
 
     @property
     def _pair(self) -> bytes | None:

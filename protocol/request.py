@@ -7,6 +7,7 @@ section 5.5 has the rules for field values, section 5.6.2 for names; RFC 9112 se
 from __future__ import annotations
 
 import binascii
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -82,22 +83,30 @@ class HTTPRequest(Reserved, frozen=True):
     @property
     def secrets(self) -> tuple[str, ...]:
         """What it holds that must never be shown: in its fields (`secrets_in`), and in its body."""
-        found = (each for name, raw in self.headers if self._hides(name) for each in secrets_in(name, raw))
-        return tuple(dict.fromkeys((*found, *self.private)))
-
-    def _hides(self, name: bytes) -> bool:
-        return name in self.hidden or _SECRETIVE.search(name) is not None
+        found = [*self.private]
+        for name, raw in self.headers:
+            if _is_secretive(name) or name in self.hidden:
+                found += secrets_in(name, raw)
+        return tuple(found)
 
     def __repr__(self) -> str:
-        shown = [(name, b"***" if self._hides(name) else value) for name, value in self.headers]
+        fields = self.headers
+        shown = [(name, b"***" if _is_secretive(name) or name in self.hidden else value) for name, value in fields]
         more = f", impersonate={self.impersonate!r}" if self.impersonate else ""
         return f"HTTPRequest({self.method!r}, {shown_url(self.url)!r}, {shown!r}, {len(self.body)} bytes{more})"
+
+
+@functools.lru_cache(maxsize=512)
+def _is_secretive(name: bytes) -> bool:
+    return _SECRETIVE.search(name) is not None
 
 
 def secrets_in(name: bytes, raw: bytes) -> list[str]:
     """What must not be shown of the value of a field that carries secrets: the value (in both codings in which a peer
     may have read it), without the scheme's name ("Bearer"); of Basic the password, of cookies each value, too."""
-    values = {raw.decode("latin-1"), raw.decode("utf-8", "replace")}
+    values = [raw.decode("latin-1")]
+    if not raw.isascii():
+        values.append(raw.decode("utf-8", "replace"))
     return [part for value in values for part in _parts(name, value) if part]
 
 

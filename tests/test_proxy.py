@@ -300,13 +300,12 @@ def test_no_proxy_shows_its_credentials(proxy: Proxy) -> None:
 
 def test_what_is_secret() -> None:
     assert P.secrets == ()
-    assert Proxy("http", "p", 1, "u", "pw").secrets == ("pw", "dTpwdw==", "dTpwdw%3D%3D")
-    assert Proxy("http", "p", 1, "u").secrets == ("dTo=", "dTo%3D")
+    assert Proxy("http", "p", 1, "u", "pw").secrets == ("pw", "dTpwdw==")
+    assert Proxy("http", "p", 1, "u").secrets == ("dTo=",)
     assert Proxy("socks5", "p", 1, "u", "pw").secrets == ("pw",)
     headers = {"proxy-authorization": "Bearer 12345678", "x-region": "eu-west", "x-t": "abcdefgh"}
     found = Proxy.parse("http://p", headers=headers).secrets
-    wanted = {"Bearer 12345678", "Bearer%2012345678", "12345678", "abcdefgh"}
-    assert set(found) == wanted, "a short word is a part of many"
+    assert set(found) == {"Bearer 12345678", "12345678", "abcdefgh"}, "a short word is a part of many"
     assert "p4ssw0rd" in Proxy.parse("http://p", headers={"Proxy-Authorization": "Basic bWU6cDRzc3cwcmQ="}).secrets
 
 
