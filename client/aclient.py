@@ -236,7 +236,9 @@ class AsyncCompletions:
         ``completion = await create(...)``; ``async for chunk in create(..., stream=True)``, with or without
         ``await`` before it.
         """
-        call = call_of(self._client._settings, messages, model, stream, dict(options))
+        # Not a copy: what holds keys is taken out of it, and tracebacks show it.
+        given: Any = options
+        call = call_of(self._client._settings, messages, model, stream, given)
         return (AsyncStreamCall if call.stream else AsyncCall)(call, self._client)
 
     def stream(
@@ -255,7 +257,8 @@ class AsyncModels:
 
     def list(self, **options: Unpack[CallOptions]) -> AsyncCall[ModelList]:
         """The models that the server offers; to be awaited."""
-        return AsyncCall(call_of(self._client._settings, None, None, None, dict(options), kind="models"), self._client)
+        given: Any = options
+        return AsyncCall(call_of(self._client._settings, None, None, None, given, kind="models"), self._client)
 
     async def get_all(self, **options: Any) -> builtins.list[str]:
         """As `Models.get_all`."""
@@ -283,5 +286,5 @@ class AsyncImages:
 
     def generate(self, prompt: str, model: str | None = None, **options: Any) -> AsyncCall[ImagesResponse]:
         """As `Images.generate`; to be awaited."""
-        asked = {**options, "prompt": prompt}
-        return AsyncCall(call_of(self._client._settings, None, model, None, asked, kind="images"), self._client)
+        options["prompt"] = prompt
+        return AsyncCall(call_of(self._client._settings, None, model, None, options, kind="images"), self._client)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from deltawire.protocol import Event, HTTPRequest, Send
     from deltawire.protocol.retry import Effect
 
+    from .logs import Diary
     from .owners import Owner
 
 
@@ -61,10 +62,16 @@ IMAGES = "images"
 class Attempt:
     """One exchange of a call: its request, its reply, its deadlines."""
 
+    diary: Diary | None = None
+    """What tells of it, where anybody listens."""
+    method = ""
+    """That of its request; "" where it is none of ours."""
+
     def __init__(
         self, call: Call, target: Target, request: HTTPRequest, key: str | None, session: Session | None = None
     ) -> None:
         self.request = request
+        self.method = request.method
         self.url = request.url
         self.proxy = proxy = call.settings.proxy_for(request.url, call.proxy)
         self.context = Context.of(
@@ -88,7 +95,8 @@ class Attempt:
         self.events: list[Event] = []
         self.target = target
         self._call = call
-        self._stream = call.stream and self.answers
+        self.streams = call.stream and self.answers
+        """Whether its first content decides it."""
 
     def open(self, owner: Owner[Any]) -> Any:
         """The exchange; nothing is sent before its first events are asked for."""
@@ -103,7 +111,7 @@ class Attempt:
         """
         self.events += events
         last = self.events[-1] if self.events else None
-        if self._stream and self.reply.contents:
+        if self.streams and self.reply.contents:
             return Outcome(None)
         if isinstance(last, StreamFailed):
             session = self.target.session
@@ -272,6 +280,8 @@ class Call:
         else:
             # Made even where a session is to be fetched first: what can't be sent is refused before anything is.
             attempt = target.attempt(self, key, effect.url)
+            # Tracebacks may show variables.
+            key = None
             if session is not None and session.missing:
                 return Outcome(None, needs_session=True)
         return attempt, attempt.open(owner)

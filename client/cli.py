@@ -8,6 +8,7 @@ nobody reads the output any more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from deltawire.protocol import APIError, ConfigurationError, DeltawireError, Mis
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 
@@ -34,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A terminal that can't show a character should show a question mark, not a traceback.
             stream.reconfigure(errors="replace")
     try:
-        run: Callable[[Any], int] = options.run
-        status = run(options)
+        with _records() if options.debug else contextlib.nullcontext():
+            run: Callable[[Any], int] = options.run
+            status = run(options)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -52,6 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _status(error)
 
 
+@contextlib.contextmanager
+def _records() -> Iterator[None]:
+    """Show what the library tells its loggers, on standard error."""
+    import logging
+
+    logger = logging.getLogger("deltawire")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 def _status(error: Exception) -> int:
     if isinstance(error, TransportError):
         return UNREACHABLE
@@ -66,7 +86,7 @@ def _one_line(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--debug", action="store_true", help="show what is done, and the traceback of an error")
     server = argparse.ArgumentParser(add_help=False, parents=[common])
     server.add_argument("--base-url", metavar="URL", help="default: $OPENAI_BASE_URL, else https://api.openai.com/v1")
     server.add_argument(

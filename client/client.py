@@ -55,7 +55,8 @@ class Client(BaseClient):
 
     def _get(self, kind: Any, model: str | None, prompt: str | None, options: dict[str, Any]) -> Any:
         """The result of a call that is no chat."""
-        call = call_of(self._settings, None, model, None, {**options, "prompt": prompt}, kind=kind)
+        options["prompt"] = prompt
+        call = call_of(self._settings, None, model, None, options, kind=kind)
         attempt, exchange, _ = run(call, self._owner)
         exchange.close()
         return attempt.result()
@@ -129,7 +130,9 @@ class Completions:
         parameters, and those of `CallOptions`. Raises the errors of `deltawire.protocol.errors`.
         """
         client = self._client
-        call = call_of(client._settings, messages, model, stream, dict(options))
+        # Not a copy: what holds keys is taken out of it, and tracebacks show it.
+        given: Any = options
+        call = call_of(client._settings, messages, model, stream, given)
         attempt, exchange, failures = run(call, client._owner)
         if call.stream:
             return Stream(attempt, exchange, client._owner, failures)
@@ -150,7 +153,8 @@ class Models:
 
     def list(self, **options: Unpack[CallOptions]) -> ModelList:
         """The models that the server offers (``GET /models``), as it lists them."""
-        return self._client._get("models", None, None, dict(options))  # type: ignore[no-any-return]
+        given: Any = options
+        return self._client._get("models", None, None, given)  # type: ignore[no-any-return]
 
     def get_all(self, **options: Any) -> builtins.list[str]:
         """Their names. Those that the provider declares, else those that its server lists (asked once for each

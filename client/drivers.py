@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deltawire.transports import AsyncExchange, AsyncTransport, Exchange, Transport
 
     from .calls import Attempt, Call
+    from .logs import Diary
     from .owners import Owner
 
 
@@ -20,6 +21,7 @@ def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
     plan = call.plan()
     effect: Any = next(plan)
     failures = 0
+    diary = _diary(call)
     while not isinstance(effect, GiveUp):
         if isinstance(effect, Sleep):
             time.sleep(effect.seconds)
@@ -36,8 +38,10 @@ def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
         else:
             attempt, exchange = begun
             try:
+                diary.sends(attempt)
                 while (decided := attempt.outcome(exchange.next_events())) is None:
                     pass
+                diary.answered(attempt, decided)
             except Exception as error:
                 exchange.close()
                 decided = call.not_sent(error)
@@ -50,6 +54,7 @@ def run(call: Call, owner: Owner[Transport]) -> tuple[Attempt, Exchange, int]:
             outcome = decided
         following = plan.send(outcome)
         failures += _moved_on(effect, following)
+        diary.decided(effect, outcome, following)
         effect = following
     raise effect.error
 
@@ -59,6 +64,7 @@ async def arun(call: Call, owner: Owner[AsyncTransport]) -> tuple[Attempt, Async
     plan = call.plan()
     effect: Any = next(plan)
     failures = 0
+    diary = _diary(call)
     while not isinstance(effect, GiveUp):
         if isinstance(effect, Sleep):
             # Not at the head of the module: it takes long to load, and sync programs never need it.
@@ -78,8 +84,10 @@ async def arun(call: Call, owner: Owner[AsyncTransport]) -> tuple[Attempt, Async
         else:
             attempt, exchange = begun
             try:
+                diary.sends(attempt)
                 while (decided := attempt.outcome(await exchange.next_events())) is None:
                     pass
+                diary.answered(attempt, decided)
             except Exception as error:
                 await exchange.aclose()
                 decided = call.not_sent(error)
@@ -92,8 +100,16 @@ async def arun(call: Call, owner: Owner[AsyncTransport]) -> tuple[Attempt, Async
             outcome = decided
         following = plan.send(outcome)
         failures += _moved_on(effect, following)
+        diary.decided(effect, outcome, following)
         effect = following
     raise effect.error
+
+
+def _diary(call: Call) -> Diary:
+    # Not at the head of the module: what it says it with is the transports', which load on first use.
+    from .logs import Diary
+
+    return Diary(call)
 
 
 def _moved_on(effect: Any, following: Any) -> bool:

@@ -78,7 +78,7 @@ class GeneratedAttempt(Attempt):
         self.events = []
         self._session = None
         self._call = call
-        self._stream = call.stream
+        self.streams = call.stream
         self.reply: Any = GeneratedReply(target.stop)
         server = provider.base_of(ask, call.settings) if hasattr(provider, "base_of") else self.url
         self.proxy = proxy = call.settings.proxy_for(server or "https://example.org/", call.proxy)

@@ -21,6 +21,7 @@ from deltawire.protocol import (
     Timeout,
     choose_proxy,
 )
+from deltawire.protocol.reserved import Reserved
 from deltawire.protocol.urls import shown_url
 
 from ._version import __version__
@@ -41,7 +42,7 @@ _READ_ONCE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJ
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET", "__slots__": ()})()
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Reserved, frozen=True, kw_only=True):
     """The settings of a client; made by `make`, changed by `changed`."""
 
     provider: Any

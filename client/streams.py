@@ -46,6 +46,8 @@ class _Reading:
             self._over = True
             self._events.clear()
             self._attempt.over()
+            if self._attempt.diary is not None:
+                self._attempt.diary.over(self._attempt)
 
     def _error(self, failed: StreamFailed) -> Exception:
         """What the reply has failed with, behind its first content."""
@@ -53,6 +55,8 @@ class _Reading:
         if isinstance(error, (APIError, TransportError)):
             error.retries_taken = self.retries_taken
             self._attempt.named(error.partial)
+        if self._attempt.diary is not None:
+            self._attempt.diary.broke(self._attempt, error)
         return error
 
     @property

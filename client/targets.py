@@ -29,6 +29,10 @@ class Ask(msgspec.Struct, kw_only=True):
         # It may hold keys, in more than one place.
         return f"<Ask: {self.kind} of {self.model!r}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # As `Reserved`, but for a struct that is changed.
+        return [("shown", repr(self))]
+
     kind: Kind
     messages: Any = None
     model: str | None = None

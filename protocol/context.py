@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from .reserved import Reserved
 from .urls import query_values
 
 if TYPE_CHECKING:
@@ -15,8 +18,16 @@ if TYPE_CHECKING:
 # Servers of one's own take any key, and "token" or "x" is no secret, but a part of many words.
 _SHORTEST_SECRET = 8
 
+# Of a long secret a part is cut out, too: the whole of it would be worth little more. ("sk-ant-api03-" is none: all
+# keys of some servers begin with it.)
+_LONG_SECRET = 32
+_PART = 16
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+# What is written everywhere as it is (RFC 3986 section 2.3).
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]*")
+
+
+class Context(Reserved, frozen=True, kw_only=True):
     """What the errors of a reply say about their surroundings. Given to machines as ``context=``."""
 
     provider: str = ""
@@ -51,16 +62,19 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             provider=provider,
             url=request.url.partition("?")[0],
             proxy=proxy.url if proxy is not None else "",
-            key_given=bool(given),
+            key_given=bool(key) or request.has_credentials,
             key_name=key_name,
-            secrets=tuple(secrets),
+            secrets=tuple(dict.fromkeys(secrets)),
         )
 
     def redact(self, text: str, *, cut: bool = False) -> str:
         """The text, with "***" for each secret; with ``cut``, for the beginning of one at its end, too."""
-        # The longest first: one may stand inside another.
-        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
+        secrets = _sought(self.secrets)
+        for secret in secrets:
             text = text.replace(secret, "***")
+        for secret in secrets:
+            if len(secret) >= _LONG_SECRET:
+                text = _without_parts(text, secret)
             if cut:
                 shown = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
                 text = text[: len(text) - shown]
@@ -80,7 +94,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     def window(self, length: int) -> int:
         """How much of a text decides what its first ``length`` characters are when they are redacted."""
-        return length + max((len(secret.encode()) for secret in self.secrets), default=0)
+        return length + max((len(secret.encode("utf-8", "replace")) for secret in _sought(self.secrets)), default=0)
 
     def redacted(self, value: object) -> object:
         """``redact`` for every string in a decoded JSON document."""
@@ -103,3 +117,53 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_CONTEXT = Context()
+
+
+@functools.lru_cache(maxsize=64)
+def _sought(secrets: tuple[str, ...]) -> list[str]:
+    """All forms of these, the longest first: one may stand inside another. (An error is searched for them many times,
+    and most replies are none.)"""
+    found = dict.fromkeys(form for secret in secrets if secret for form in _forms(secret))
+    return sorted(found, key=len, reverse=True)
+
+
+def _forms(secret: str) -> list[str]:
+    """How a peer may write a secret down: as it is, and escaped for JSON (by Python or PHP), for URLs, for HTML."""
+    if _PLAIN.fullmatch(secret):
+        return [secret]
+    from urllib.parse import quote
+
+    # (A lone surrogate can't be sent.)
+    json = msgspec.json.encode(secret.encode("utf-8", "replace").decode()).decode()[1:-1]
+    ascii_json = re.sub(r"[^\x00-\x7f]", _escaped, json)
+    html = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    quoted = html.replace('"', "&quot;")
+    return [
+        secret, json, ascii_json, json.replace("/", "\\/"), ascii_json.replace("/", "\\/"),
+        quote(secret, safe="", errors="replace"), quote(secret, errors="replace"),
+        html, quoted, quoted.replace("'", "&#x27;"), quoted.replace("'", "&#039;"),
+    ]  # fmt: skip
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """A character as JSON's escapes (RFC 8259 section 7)."""
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _without_parts(text: str, secret: str) -> str:
+    """The text without beginnings and ends of a long secret, which a peer has broken off, or into lines."""
+    for start in (True, False):
+        part = secret[:_PART] if start else secret[-_PART:]
+        while (at := text.find(part)) >= 0:
+            first, last = at, at + _PART
+            if start:
+                rest = secret[_PART:]
+                while last < len(text) and rest.startswith(text[at + _PART : last + 1]):
+                    last += 1
+            else:
+                rest = secret[:-_PART]
+                while first > 0 and rest.endswith(text[first - 1 : at]):
+                    first -= 1
+            text = text[:first] + "***" + text[last:]
+    return text

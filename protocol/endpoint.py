@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from .context import Context
 from .errors import ConfigurationError, MissingAuthError
 from .reply import Reply
 from .request import HTTPRequest, field, first_fields, merge_fields
+from .reserved import Reserved
 from .urls import join_url, parse_url, shown_url
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ IMAGES_PATH = "/images/generations"
 BEARER = "authorization"
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Endpoint(Reserved, frozen=True, kw_only=True):
     """A server: its base URL and what goes with every request to it.
 
     Build one with `Endpoint.at`, which checks everything once, so that a request costs little.

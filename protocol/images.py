@@ -18,6 +18,7 @@ from .lenient import build_with_extra
 from .media import decode_base64, encode_base64, media_type
 from .objects import Answer, Object, keep_whole_payload
 from .request import check_parameters, shown_request
+from .reserved import Reserved
 from .status import ErrorObject, error_object
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ IMAGE_PARAMETERS = frozenset({
 })  # fmt: skip
 
 
-class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ImageRequest(Reserved, frozen=True, kw_only=True):
     """What a caller asks of a model that makes images, in OpenAI's words."""
 
     prompt: str
     model: str | None = None
     """None: the field is not sent, and the server chooses."""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
     """Further fields of the body; those that are None are not sent. 0, False and "" are."""
     extra_body: dict[str, Any] | None = None
     """Fields of the body that win over all others, None included."""

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from .context import Context
 from .errors import ConfigurationError, ProxyError
-from .request import encoded, field
+from .request import encoded, field, secrets_in
+from .reserved import Reserved
 from .status import one_line, words_of
 from .urls import authority, parse_url, split_url
 
@@ -47,7 +48,7 @@ _OWN_FIELDS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _AUTHORIZATION = b"proxy-authorization"
 
 
-class Proxy(msgspec.Struct, frozen=True):
+class Proxy(Reserved, frozen=True):
     """A proxy. Its password and the values of its fields stand in no str and no repr of it.
 
     Raises `ConfigurationError` for what can't be said to such a proxy: illegal bytes in its fields (RFC 9110
@@ -95,11 +96,12 @@ class Proxy(msgspec.Struct, frozen=True):
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown when a peer says it back; for ``Context.secrets``."""
         found = [self.password or "", (self._pair or b"").decode("ascii")]
-        for _, raw in self.headers:
+        for name, raw in self.headers:
             value = raw.decode("latin-1")
             # The token of "Bearer token" by itself, too. What is short is a part of many words.
-            found += [each for each in (value, value.rpartition(" ")[2]) if len(each) >= 8]
-        return tuple(filter(None, found))
+            parts = [value, value.rpartition(" ")[2], *secrets_in(name.lower(), raw)]
+            found += [each for each in parts if len(each) >= 8]
+        return tuple(dict.fromkeys(filter(None, found)))
 
     @property
     def _pair(self) -> bytes | None:
@@ -114,9 +116,6 @@ class Proxy(msgspec.Struct, frozen=True):
         credentials = self.authorization or self.username is not None
         more = [what for what, given in (("credentials", credentials), ("headers", self.headers)) if given]
         return f"<Proxy {self.url}{', with ' if more else ''}{' and '.join(more)}>"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("url", self.url)]  # msgspec's own shows every field to the library rich
 
     @classmethod
     def parse(cls, url: str, name: str = "proxy", *, headers: Mapping[str, str] | None = None) -> Proxy:

@@ -121,8 +121,9 @@ class Reply:
 
     @property
     def request_id(self) -> str | None:
-        """The reply's ``x-request-id``, or None."""
-        return request_id(self.headers)
+        """The reply's ``x-request-id``, or None. (Some servers let callers name it.)"""
+        identity = request_id(self.headers)
+        return None if identity is None else self.context.redact(identity)
 
     @property
     def contents(self) -> int:

@@ -6,6 +6,8 @@ section 5.5 has the rules for field values, section 5.6.2 for names; RFC 9112 se
 
 from __future__ import annotations
 
+import binascii
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ import msgspec
 from .encoding import encode_body
 from .errors import ConfigurationError
 from .messages import as_messages
+from .reserved import Reserved
 from .urls import URL, parse_url, shown_url
 
 if TYPE_CHECKING:
@@ -32,10 +35,12 @@ PARAMETERS = frozenset({
 # These stand before `stream` in a body, as in the requests that people have recorded and compare with.
 _BEFORE_STREAM = ("temperature", "max_tokens", "top_p", "stop")
 
-# Never shown, whoever prints a request.
-_SECRET_FIELDS = frozenset(
-    {b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie", b"x-wp-nonce"}
-)
+# What makes a field one of credentials: without any of them, and without a key, a 401 says that one is missing.
+_CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"cookie", b"x-wp-nonce"})
+
+# Never shown, whoever prints a request: these, and those whose names speak of secrets (X-Auth-Token, Ocp-Apim-
+# Subscription-Key). Rather one too many: such a value is of no use to a reader.
+_SECRETIVE = re.compile(rb"auth|key|token|secret|passw|cookie|session|nonce|credential|signature")
 
 # These say where a body ends: set by the builder, who knows the body, and by nobody else.
 _FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
@@ -44,7 +49,7 @@ _TOKEN = re.compile(rb"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _VALUE = re.compile(rb"\A(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?\Z")
 
 
-class HTTPRequest(msgspec.Struct, frozen=True):
+class HTTPRequest(Reserved, frozen=True):
     """One HTTP request, complete: Host and Content-Length are among the fields."""
 
     method: str
@@ -57,6 +62,8 @@ class HTTPRequest(msgspec.Struct, frozen=True):
     impersonate: str = ""
     """The browser to pass for, such as "chrome" or "safari"; "" leaves that to the transport. Transports that can't
     do it refuse the request."""
+    private: tuple[str, ...] = ()
+    """What the body holds that must never be shown, such as the session with a site."""
 
     @property
     def parts(self) -> URL:
@@ -68,24 +75,60 @@ class HTTPRequest(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, url=url)
 
     @property
+    def has_credentials(self) -> bool:
+        """Whether one of its fields says who asks."""
+        known = _CREDENTIALS | self.hidden
+        return any(value and name in known for name, value in self.headers)
+
+    @property
     def secrets(self) -> tuple[str, ...]:
-        """What its fields hold that must never be shown: the values of those that carry keys and passwords, without
-        the scheme's name ("Bearer")."""
-        secret = _SECRET_FIELDS | self.hidden
-        values = [(name, value.decode("latin-1")) for name, value in self.headers if name in secret and value]
-        # RFC 9110 section 11.4: a scheme, and what it needs.
-        return tuple(
-            value.partition(" ")[2] or value if name.endswith(b"authorization") else value for name, value in values
-        )
+        """What it holds that must never be shown: in its fields (`secrets_in`), and in its body."""
+        found = [*self.private]
+        for name, raw in self.headers:
+            if _is_secretive(name) or name in self.hidden:
+                found += secrets_in(name, raw)
+        return tuple(found)
 
     def __repr__(self) -> str:
-        secret = _SECRET_FIELDS | self.hidden
-        shown = [(name, b"***" if name in secret else value) for name, value in self.headers]
+        fields = self.headers
+        shown = [(name, b"***" if _is_secretive(name) or name in self.hidden else value) for name, value in fields]
         more = f", impersonate={self.impersonate!r}" if self.impersonate else ""
         return f"HTTPRequest({self.method!r}, {shown_url(self.url)!r}, {shown!r}, {len(self.body)} bytes{more})"
 
 
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+@functools.lru_cache(maxsize=512)
+def _is_secretive(name: bytes) -> bool:
+    return _SECRETIVE.search(name) is not None
+
+
+def secrets_in(name: bytes, raw: bytes) -> list[str]:
+    """What must not be shown of the value of a field that carries secrets: the value (in both codings in which a peer
+    may have read it), without the scheme's name ("Bearer"); of Basic the password, of cookies each value, too."""
+    values = [raw.decode("latin-1")]
+    if not raw.isascii():
+        values.append(raw.decode("utf-8", "replace"))
+    return [part for value in values for part in _parts(name, value) if part]
+
+
+def _parts(name: bytes, value: str) -> list[str]:
+    if name.endswith(b"authorization"):
+        # RFC 9110 section 11.4: a scheme, and what it needs.
+        scheme, _, needs = value.partition(" ")
+        if scheme.lower() != "basic":
+            return [needs or value]
+        # RFC 7617.
+        try:
+            pair = binascii.a2b_base64(needs).decode()
+        except ValueError:
+            pair = ""
+        return [needs or value, pair.partition(":")[2]]
+    if name == b"cookie":
+        # RFC 6265 section 4.2.1.
+        return [value, *(pair.partition("=")[2].strip(' "') for pair in value.split(";"))]
+    return [value]
+
+
+class ChatRequest(Reserved, frozen=True, kw_only=True):
     """What a caller asks of a model, in OpenAI's words."""
 
     messages: Any
@@ -94,7 +137,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: the field is not sent, and the server has a model of its own."""
     stream: bool | None = None
     """None: the field is not sent, which means no stream."""
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
     """Further fields of the body; those that are None are not sent. 0, False and "" are."""
     extra_body: dict[str, Any] | None = None
     """Fields of the body that win over all others, None included."""
@@ -165,7 +208,9 @@ def field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     """
     raw_name = name.encode("latin-1", "replace") if isinstance(name, str) else name
     if not _TOKEN.match(raw_name):
-        raise ConfigurationError(f"{raw_name.decode('latin-1')!r} is no valid header name")
+        # Whoever gives a whole line as a name has a secret in it.
+        called = repr(raw_name.decode("latin-1")) if b":" not in raw_name and len(raw_name) <= 30 else "what is given"
+        raise ConfigurationError(f"{called} is no valid header name")
     shown = raw_name.decode("ascii")
     if not isinstance(value, (str, bytes)):
         raise ConfigurationError(f"the header {shown} must be a str, not {type(value).__name__}")

@@ -56,8 +56,9 @@ from .errors import (
     TruncatedStreamError,
     UnprocessableEntityError,
 )
+from .reserved import Reserved
 from .status import header, retry_after
-from .urls import same_origin_target
+from .urls import same_origin_target, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -156,12 +157,15 @@ def _is_of_the_way(error: Exception) -> bool:
     return isinstance(error, OSError) and not others and error.filename is None
 
 
-class Send(msgspec.Struct, Generic[_P], frozen=True):
+class Send(Reserved, Generic[_P], frozen=True):
     """Make an attempt."""
 
     provider: _P
     url: str | None = None
     """The URL to send it to instead, after a redirect within the origin (307 or 308)."""
+
+    def __repr__(self) -> str:
+        return f"Send({self.provider!r}{'' if self.url is None else f', {shown_url(self.url)!r}'})"
 
 
 class Prepare(msgspec.Struct, Generic[_P], frozen=True):
@@ -182,7 +186,7 @@ class GiveUp(msgspec.Struct, frozen=True):
     error: Exception
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(Reserved, frozen=True):
     """How an attempt went; what the driver sends after `Send` and `Prepare`."""
 
     error: Exception | None
@@ -197,6 +201,9 @@ class Outcome(msgspec.Struct, frozen=True):
     """Seconds until the call's total deadline; None for none."""
     needs_session: bool = False
     """Whether a session is all that was wanting: there was none (and nothing was sent), or it was refused."""
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.error!r}, {shown_url(self.url)!r})"
 
 
 Effect = Send[_P] | Prepare[_P] | Sleep | GiveUp

@@ -24,6 +24,7 @@ from .errors import ConfigurationError
 from .messages import as_messages, as_texts
 from .reply import Reply
 from .request import HTTPRequest, field, first_fields, merge_fields
+from .reserved import Reserved
 from .urls import join_url, parse_url
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _NAMES = {"max_tokens": "maxTokens", "max_completion_tokens": "maxTokens"}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
-class Site(msgspec.Struct, frozen=True, kw_only=True):
+class Site(Reserved, frozen=True, kw_only=True):
     """An AI Engine site: its URLs and what goes with every request to it.
 
     Build one with `Site.at`, which checks everything once.
@@ -175,12 +176,14 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         history = list(listed if self.historical else texts)
         if ends_new and not self.history_with_last:
             del history[-1]
-        body = self._body(history, new, stream, chat_id, session_id or self.session)
+        session = session_id or self.session
+        body = self._body(history, new, stream, chat_id, session)
         accept = b"*/*" if self.historical else b"text/event-stream" if stream else b"application/json"
         own = [(b"accept", accept), (b"content-type", b"application/json")]
         if nonce:
             own.append(field("x-wp-nonce", nonce))
-        return self._request("POST", self.submit_url, own, encode_body(body, None, options), extra_headers)
+        request = self._request("POST", self.submit_url, own, encode_body(body, None, options), extra_headers)
+        return msgspec.structs.replace(request, private=(session,)) if session else request
 
     def prepare(
         self,

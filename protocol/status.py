@@ -307,6 +307,31 @@ def status_error(
     return _build(status, error or ErrorObject(""), headers, context, f"status {status}", dialect)
 
 
+class _Unshown(bytes):
+    """A field's value as the peer sent it, which is of use, but shows as what is fit to be shown."""
+
+    shown: bytes
+
+    def __repr__(self) -> str:
+        return repr(self.shown)
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles lie about, and nobody follows them.
+        return bytes, (self.shown,)
+
+
+def _said(name: bytes, value: bytes, context: Context) -> tuple[bytes, bytes]:
+    """A header field for an error: its value without secrets, but for where to ask instead."""
+    fit = context.redact(value.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    if fit == value or name != b"location":
+        return name, fit
+    kept = _Unshown(value)
+    kept.shown = fit
+    return name, kept
+
+
 def _refuses(body: Any) -> bool:
     """Whether the plugin itself says no, and not WordPress or a gateway."""
     return isinstance(body, dict) and body.get("success") is False
@@ -345,7 +370,7 @@ def _build(
         if context.proxy:
             # tinyproxy answers a wrong password so, instead of 407.
             advice += " Or it's the proxy's password."
-    identity = request_id(headers)
+    identity = context.redact(request_id(headers) or "") or None
     wait = retry_after(headers)
     if wait is not None and wait > 0:
         advice += f" The server asks to wait {wait:g} s."
@@ -362,9 +387,9 @@ def _build(
         request_id=identity,
         retry_after=wait,
         body=context.redacted(error.body),
-        code=error.code,
-        type=error.type,
-        param=error.param,
-        headers=[(key.lower(), value) for key, value in headers],
+        code=context.redacted(error.code),
+        type=context.redacted(error.type),
+        param=context.redacted(error.param),
+        headers=[_said(key.lower(), value, context) for key, value in headers],
         **details,
     )

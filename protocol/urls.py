@@ -11,9 +11,8 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from .errors import ConfigurationError
+from .reserved import Reserved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +36,7 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class URL(msgspec.Struct, frozen=True):
+class URL(Reserved, frozen=True):
     """The parts of an http(s) URL that a connection and a request line need."""
 
     scheme: str
@@ -60,6 +59,9 @@ class URL(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
+
+    def __repr__(self) -> str:
+        return f"URL({shown_url(str(self))!r})"
 
 
 @functools.lru_cache(maxsize=256)

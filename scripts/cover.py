@@ -42,7 +42,7 @@ class Row(NamedTuple):
     tests: str
     lines: int = 0
     branches: int = 0
-    missing: list[str] = []
+    missing: tuple[str, ...] = ()
     """Lines, and branches as "from->to"; a negative "to" is the end of what begins in that line."""
     failed: str = ""
     """Why there are no figures; "" when there are."""

@@ -23,8 +23,8 @@ PACKAGES = {"protocol": "deltawire.protocol", "transports": "deltawire.transport
 
 # What touches the world, or a clock, or chance: nothing for a pure machine.
 IMPURE = {
-    "_socket", "_ssl", "_thread", "asyncio", "concurrent", "datetime", "email", "http", "multiprocessing", "os",
-    "random", "sched", "secrets", "select", "selectors", "signal", "socket", "socketserver", "ssl", "subprocess",
+    "_socket", "_ssl", "_thread", "asyncio", "concurrent", "datetime", "email", "http", "logging", "multiprocessing",
+    "os", "random", "sched", "secrets", "select", "selectors", "signal", "socket", "socketserver", "ssl", "subprocess",
     "tempfile", "threading", "time", "urllib.request", "uuid",
 }  # fmt: skip
 

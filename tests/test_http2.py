@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -114,6 +115,22 @@ def test_a_stream_through_a_tunnel(
     heard = driver.stream({**options, "proxies": proxy.url})
     assert (heard.text, heard.error) == ("ab", None)
     assert http2.versions == ["2"]
+
+
+def test_no_field_in_a_log(driver: Driver, options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The library that writes HTTP/2's fields tells them to its log; but not to who looks at everything."""
+    caplog.set_level(logging.DEBUG)
+    hpack = logging.getLogger("hpack")
+    before = hpack.level
+    hpack.setLevel(logging.NOTSET)
+    fields = {"X-Api-Key": "key-5Nd8Gf3Kq1", "Cookie": "session=a-cookie-2Wm7Zr9Lt4Bs6"}
+    given = {**options, "base_url": f"{options['base_url']}?key=query-6Vy1Xc8Jp"}
+    try:
+        assert driver.stream({**given, "api_key": "sk-4Ht7Sg2Mf9", "default_headers": fields}).text == "ab"
+    finally:
+        hpack.setLevel(before)
+    assert "httpcore.http2" in {record.name for record in caplog.records}
+    assert [part for part in ("4Ht7Sg", "5Nd8Gf", "2Wm7Zr", "6Vy1Xc") if part in caplog.text] == []
 
 
 def test_http1_unless_asked(driver: Driver, http2: HTTP2Server, options: dict[str, Any]) -> None:

@@ -364,6 +364,7 @@ def test_what_is_secret() -> None:
     headers = {"proxy-authorization": "Bearer 12345678", "x-region": "eu-west", "x-t": "abcdefgh"}
     found = Proxy.parse("http://p", headers=headers).secrets
     assert set(found) == {"Bearer 12345678", "12345678", "abcdefgh"}, "a short word is a part of many"
+    assert "p4ssw0rd" in Proxy.parse("http://p", headers={"Proxy-Authorization": "Basic bWU6cDRzc3cwcmQ="}).secrets
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from deltawire.protocol import absolute_form
 from deltawire.protocol.verdicts import is_sound
 
 from ._errors import LINK_ERRORS, exchange_error
+from ._log import DEBUG, LOG
 from .streams.layers import Expired, acknowledge_quickly
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
 
     from deltawire.protocol import Context, Deadlines, DeltawireError, Event, HTTPRequest, Proxy
 
@@ -107,12 +108,33 @@ class _Once:
         return data
 
 
+class Shown:
+    """Anything, as it may be shown. Nothing is done before it is."""
+
+    def __init__(self, value: object, context: Context) -> None:
+        self._value = value
+        self._context = context
+
+    def __repr__(self) -> str:
+        return repr(self._fit(self._value))
+
+    def _fit(self, value: object) -> object:
+        if isinstance(value, bytes):
+            return self._context.redact(value.decode("utf-8", "replace"))
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._fit, value))
+        # Errors have bytes of the peer's in their words.
+        return type(value) if isinstance(value, Exception) else value
+
+
 class Progress:
     """One sending of a request: which connection takes it, and when that stands. Its methods are called from within
     httpcore: by our connections, and by the ``trace`` extension."""
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, host: str, context: Context) -> None:
         self._deadlines = deadlines
+        self._host = host
+        self._context = context
         connect = above_zero(deadlines.remaining(time.monotonic()))
         self.timeouts = {"connect": connect, "pool": connect, "read": connect, "write": connect}
         self.connection: Any = None
@@ -122,11 +144,17 @@ class Progress:
         """This connection takes the request."""
         self.connection = connection
         self._reused = connection.served > 0
+        if self._reused:
+            LOG.say(DEBUG, "a kept connection to %s is used again", self._host, event="reused", to=self._host)
         # The pool may have had us wait for it.
         self.timeouts["connect"] = above_zero(self._deadlines.remaining(time.monotonic()))
 
-    def trace(self, name: str, info: Mapping[str, Any]) -> None:
+    def trace(self, name: str, info: dict[str, Any]) -> None:
         """The connection stands when the request begins to be sent."""
+        for what in ("return_value", "exception"):
+            # httpcore writes these into its log, at DEBUG, when this has returned: a reply's header fields, too.
+            if info.get(what) is not None:
+                info[what] = Shown(info[what], self._context)
         protocol, _, event = name.partition(".")
         if event == "send_request_headers.started":
             now = time.monotonic()
@@ -145,7 +173,7 @@ class Progress:
             # and the first piece of the answer is acknowledged at once.
             acknowledge_quickly(self.connection.network.stream.get_extra_info("socket"))
 
-    async def atrace(self, name: str, info: Mapping[str, Any]) -> None:
+    async def atrace(self, name: str, info: dict[str, Any]) -> None:
         """As `trace`."""
         self.trace(name, info)
 
@@ -153,7 +181,10 @@ class Progress:
         """Whether all that failed is a kept connection, which its peer had given up: nothing came on it since the
         request was sent. Browsers send such a request again, too (RFC 9112 section 9.3.1 on why they may)."""
         timed_out = isinstance(error, (Expired, httpcore.TimeoutException))
-        return self._reused and not timed_out and bool(self.connection.network.stream.silent)
+        dead = self._reused and not timed_out and bool(self.connection.network.stream.silent)
+        if dead:
+            LOG.say(DEBUG, "a kept connection to %s was dead: another one is opened", self._host, event="dead")
+        return dead
 
 
 def above_zero(seconds: float | None) -> float | None:

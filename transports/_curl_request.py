@@ -21,6 +21,7 @@ from curl_cffi import CurlHttpVersion, CurlOpt
 from deltawire.protocol import ConfigurationError, Proxy
 from deltawire.protocol.proxy import proxy_fields
 from deltawire.protocol.request import field
+from deltawire.protocol.reserved import Reserved
 from deltawire.protocol.site import HISTORICAL_USER_AGENT
 
 from ._options import socket_path
@@ -82,7 +83,7 @@ class Setup(msgspec.Struct, frozen=True):
         return cls(options, path, local_address)
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared(Reserved, frozen=True):
     """A request, ready to be sent."""
 
     request: Any

@@ -42,6 +42,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.http2 and importlib.util.find_spec("h2") is None:
             raise ConfigurationError("http2=True needs the h2 package: pip install 'deltawire[http2]'")
+        if self.http2:
+            _quieten_hpack()
         if self.uds is not None and not HAS_UNIX_SOCKETS:
             raise ConfigurationError("uds= needs Unix domain sockets, which this system has not")
         socket_path(self.uds)
@@ -63,6 +65,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         if context is None:
             context = self.contexts[purpose] = tls_context(self.verify, purpose=purpose)
         return context
+
+
+def _quieten_hpack() -> None:
+    """It writes each header field to its log, at DEBUG, keys among them: let that be for those who ask for its log by
+    name, and not for all who look at everything."""
+    import logging
+
+    logger = logging.getLogger("hpack")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
 
 
 def socket_path(uds: Any) -> str | None:

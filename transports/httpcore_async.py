@@ -24,6 +24,7 @@ from ._core import (
     speaks_well,
 )
 from ._lifetime import Runner, running_loop
+from ._log import tell_end
 from ._network import AsyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation, time_left
 from .streams.layers import Expired
@@ -174,6 +175,7 @@ class AsyncHTTPCoreExchange:
         self._sound = False
         self._contents = 0
         self._closed = False
+        self._kept = False
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
@@ -215,7 +217,7 @@ class AsyncHTTPCoreExchange:
 
     async def _send(self, pool: AsyncPool, *, first: bool) -> httpcore.Response | None:
         """As `HTTPCoreExchange._send`."""
-        progress = Progress(self._deadlines)
+        progress = Progress(self._deadlines, self._request.parts.host, self._reply.context)
         request = httpcore.Request(**core_request(self._request, progress, self._proxy, asynchronous=True))
         try:
             response = await pool.handle_async_request(request)
@@ -259,6 +261,8 @@ class AsyncHTTPCoreExchange:
                 await self._drain()
         finally:
             await self._aclose_now()
+        if self._response is not None:
+            tell_end(self._request.parts.host, self._kept, self._reply)
 
     async def _drain(self) -> None:
         """As `HTTPCoreExchange._drain`."""
@@ -277,8 +281,8 @@ class AsyncHTTPCoreExchange:
             return
         if not self._sound:
             self._connection.spoiled = True
-        good = self._sound and self._complete and not is_overfed(self._connection, self._response)
-        if not self._stream.shared and not good:
+        self._kept = self._sound and self._complete and not is_overfed(self._connection, self._response)
+        if not self._stream.shared and not self._kept:
             # From here on nothing waits for the peer, and what follows is bookkeeping.
             self._connection.abort()
         assert self._runner is not None

@@ -22,6 +22,7 @@ from ._core import (
     pool_arguments,
     speaks_well,
 )
+from ._log import tell_end
 from ._network import SyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation
 from .streams.layers import Expired
@@ -184,6 +185,7 @@ class HTTPCoreExchange:
         self._sound = False
         self._contents = 0
         self._closed = False
+        self._kept = False
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
@@ -222,7 +224,7 @@ class HTTPCoreExchange:
 
     def _send(self, *, first: bool) -> httpcore.Response | None:
         """Send the request; None if the first time a connection is used that died while it was kept."""
-        progress = Progress(self._deadlines)
+        progress = Progress(self._deadlines, self._request.parts.host, self._reply.context)
         request = httpcore.Request(**core_request(self._request, progress, self._proxy))
         self._transport.enter()
         try:
@@ -267,9 +269,13 @@ class HTTPCoreExchange:
 
     def close(self) -> None:
         """See `Exchange`."""
-        if not self._closed and self._sound and not self._complete:
+        if self._closed:
+            return
+        if self._sound and not self._complete:
             self._drain()
         self.close_now()
+        if self._response is not None:
+            tell_end(self._request.parts.host, self._kept, self._reply)
 
     def _drain(self) -> None:
         """Read what is left after the last event, so that the connection can be kept: a little, for a little while."""
@@ -287,7 +293,8 @@ class HTTPCoreExchange:
         self._closed = True
         if self._response is None or self._connection is None:
             return
-        if not (self._sound and self._complete) or is_overfed(self._connection, self._response):
+        self._kept = self._sound and self._complete and not is_overfed(self._connection, self._response)
+        if not self._kept:
             self._connection.abort()
         self._transport.enter()
         try:

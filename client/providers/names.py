@@ -20,6 +20,8 @@ _MODULES = {
 
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
+_LONGEST_NAME = 30
+
 PROVIDERS = sorted(name for module in ("opchatgpts", "ready", "template") for name in _MODULES[module])
 """Those that may be given by name."""
 
@@ -38,6 +40,8 @@ def named(name: str) -> Any:
 
     near = difflib.get_close_matches(name.lower(), {each.lower(): each for each in PROVIDERS}, 1)
     mean = next((f"; did you mean {each!r}?" for each in PROVIDERS if [each.lower()] == near), "")
+    # Whoever gives a key in its place should not find it in the log.
+    called = repr(name) if name.isidentifier() and len(name) <= _LONGEST_NAME else "of that name"
     raise ProviderNotFoundError(
-        f"there is no provider {name!r}{mean} (there are {', '.join(PROVIDERS)}; or give a class of your own)"
+        f"there is no provider {called}{mean} (there are {', '.join(PROVIDERS)}; or give a class of your own)"
     )

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from deltawire.protocol import Proxy, ProxyError, TunnelFailed, tunnel
+from deltawire.protocol.urls import authority
 
+from .._log import DEBUG, LOG
 from . import blocking
 from .layers import TLS, Expired, is_ip_address
 from .words import look_up_error, no_connection, no_tls, no_tls_with_proxy
@@ -24,7 +26,7 @@ from .words import look_up_error, no_connection, no_tls, no_tls_with_proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from deltawire.protocol import TransportError, TunnelEvent
+    from deltawire.protocol import HTTPConnect, Socks5, TransportError, TunnelEvent
 
     from .blocking import BlockingStream
     from .on_asyncio import AsyncioStream
@@ -107,12 +109,14 @@ def _open(way: Way, host: str, port: int, deadline: float) -> BlockingStream:
         stream = blocking.connect(*peer, deadline, way.local_address)
     try:
         if way.proxy is None:
+            _tell(way, host, port)
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
                 secure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += _tunnel(stream, host, port, way.proxy)
+        _tell(way, host, port)
     except BaseException:
         stream.abort()
         raise
@@ -125,8 +129,7 @@ def _tunnel(stream: BlockingStream, host: str, port: int, proxy: Proxy) -> bytes
     try:
         while not events:
             stream.write(machine.data_to_send())
-            data = stream.read()
-            events = machine.receive(data) if data else machine.end()
+            events = _heard(machine, stream.read())
         # A proxy may have answered ahead of its turn.
         stream.write(machine.data_to_send())
     except Expired:
@@ -186,12 +189,14 @@ async def _aopen(way: Way, host: str, port: int, deadline: float) -> AsyncStream
         stream = await _aconnect(way, *peer, deadline)
     try:
         if way.proxy is None:
+            _tell(way, host, port)
             return stream
         if way.scheme == "https":
             with _securing_proxy(way.proxy):
                 await asecure(stream, way.context_for_proxy(), way.proxy.host)
         if not way.forwards:
             stream.early += await _atunnel(stream, host, port, way.proxy)
+        _tell(way, host, port)
     except BaseException:
         stream.abort()
         raise
@@ -223,8 +228,7 @@ async def _atunnel(stream: AsyncStream, host: str, port: int, proxy: Proxy) -> b
     try:
         while not events:
             await stream.write(machine.data_to_send())
-            data = await stream.read()
-            events = machine.receive(data) if data else machine.end()
+            events = _heard(machine, await stream.read())
         await stream.write(machine.data_to_send())
     except Expired:
         events = machine.fail(_SILENCE) or events
@@ -251,6 +255,17 @@ async def asecure(stream: AsyncStream, context: ssl.SSLContext, hostname: str | 
     except BaseException:
         stream.abort()
         raise
+
+
+# What is told of it
+
+
+def _tell(way: Way, host: str, port: int) -> None:
+    if LOG.wants(DEBUG):
+        to = authority(host, port) if way.uds is None else f"the socket {way.uds}"
+        if way.proxy is not None:
+            to = f"the proxy {way.proxy.url}" if way.forwards else f"{to} in a tunnel by the proxy {way.proxy.url}"
+        LOG.say(DEBUG, "connected to %s", to, event="connected", to=to)
 
 
 # What went wrong
@@ -295,6 +310,11 @@ def _raise_silence(events: list[TunnelEvent]) -> None:
     for event in events:
         if isinstance(event, TunnelFailed) and event.error.status_code is None:
             raise Expired(str(event.error)) from None
+
+
+def _heard(machine: HTTPConnect | Socks5, data: bytes) -> list[TunnelEvent]:
+    # Of the callers' variables none is to hold what a proxy says, which tracebacks may show: it may be the password.
+    return machine.receive(data) if data else machine.end()
 
 
 def _opened(events: list[TunnelEvent]) -> bytes:

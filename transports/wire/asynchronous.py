@@ -261,12 +261,15 @@ class AsyncWireExchange(LineExchange):
 
     async def aclose(self) -> None:
         """See `AsyncExchange`."""
+        if self._closed:
+            return
         try:
             if self._drains and self._feed is not None:
                 with contextlib.suppress(*LINK_ERRORS):
                     await self._feed.drain()
         finally:
             self.close_now()
+        self._tell_end()
 
     def close_now(self) -> None:
         """Give the connection back, or close it, without waiting. Idempotent; to be called by the loop's thread."""

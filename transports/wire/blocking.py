@@ -237,7 +237,10 @@ class WireExchange(LineExchange):
         """See `Exchange`."""
         if self._drains:
             self._drain()
+        closed = self._closed
         self.close_now()
+        if not closed:
+            self._tell_end()
 
     def _drain(self) -> None:
         """Read what is left after the last event, so that the connection can be kept: a little, for a little while."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deltawire.protocol import ConfigurationError, HTTP1Exchange, HTTP1State, UsageError
 
 from .._errors import exchange_error
+from .._log import DEBUG, LOG, tell_end
 from .._options import Options, refuse_impersonation
 from ..streams.layers import Expired
 from .pool import Ticket, key_of
@@ -94,6 +95,7 @@ class LineExchange:
         if last is None:
             machine = HTTP1Exchange(self._request, self._reply, proxy=self._proxy)
         else:
+            LOG.say(DEBUG, "a kept connection to %s is used again", self._host, event="reused", to=self._host)
             machine = last.next(self._request, self._reply)
         self._machine = line.machine = machine
         return machine.data_to_send()
@@ -105,6 +107,7 @@ class LineExchange:
 
     def _again(self) -> None:
         """The line was given up by the peer while it was kept: another one is begun."""
+        LOG.say(DEBUG, "a kept connection to %s was dead: another one is opened", self._host, event="dead")
         self._machine = self._line = None
         self._deadlines.connecting(time.monotonic())
 
@@ -125,6 +128,11 @@ class LineExchange:
     def _drains(self) -> bool:
         """Whether a little patience would save the connection."""
         return not self._closed and self._machine is not None and self._machine.state is HTTP1State.DRAINING
+
+    def _tell_end(self) -> None:
+        """The exchange has been closed by its caller."""
+        if self._machine is not None:
+            tell_end(self._host, self._machine.reusable, self._reply)
 
     def _is_good(self, line: Line) -> bool:
         """Whether the line is good for another exchange."""
