@@ -18,7 +18,7 @@ from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, p
 from ._lifetime import Runner, running_loop
 from ._network import AsyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation, time_left
-from .streams.layers import Expired
+from .streams.layers import Expired, closed_here
 
 if TYPE_CHECKING:
     import os
@@ -166,6 +166,10 @@ class AsyncHTTPCoreExchange:
         self._sound = False
         self._contents = 0
         self._closed = False
+        # A task is inside the body; another one that closes has it leave, and waits for that.
+        self._reading = False
+        self._left: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
@@ -230,24 +234,31 @@ class AsyncHTTPCoreExchange:
         """The next bytes of the body, None for its end."""
         assert self._stream is not None
         assert self._body is not None
+        if self._closed:
+            raise closed_here()
+        self._reading = True
         try:
             if not self._stream.shared:
                 self._stream.deadline = until
                 return await self._body.__anext__()
             # On HTTP/2 a read that times out ends all replies on the connection; one that is cancelled does not.
-            with anyio.move_on_after(time_left(until)):
+            with anyio.move_on_after(time_left(until)) as self._scope:
                 return await self._body.__anext__()
-            raise Expired
+            raise closed_here() if self._closed else Expired
         except StopAsyncIteration:
             self._complete = True
             return None
+        finally:
+            self._reading = False
+            if self._left is not None:
+                self._left.set()
 
     async def aclose(self) -> None:
         """See `AsyncExchange`."""
         if self._closed:
             return
         try:
-            if self._sound and not self._complete:
+            if self._sound and not self._complete and not self._reading:
                 await self._drain()
         finally:
             await self._aclose_now()
@@ -272,6 +283,10 @@ class AsyncHTTPCoreExchange:
         if not self._stream.shared and not (self._sound and self._complete):
             # From here on nothing waits for the peer, and what follows is bookkeeping.
             self._connection.abort()
+        if self._reading:
+            self._left = anyio.Event()
+            if self._scope is not None:
+                self._scope.cancel()
         assert self._runner is not None
         await self._runner.uncancelled(self._give_back)
 
@@ -279,6 +294,8 @@ class AsyncHTTPCoreExchange:
         """Tell httpcore that the reply is over."""
         assert self._response is not None
         assert self._body is not None
+        if self._left is not None:
+            await self._left.wait()
         if not self._complete:
             # httpcore nests async generators and closes only the outermost. Resumed on a stream that was ended, or else
             # under a cancelled scope, each of them ends by the exception, now and here.

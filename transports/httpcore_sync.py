@@ -176,6 +176,8 @@ class HTTPCoreExchange:
         self._sound = False
         self._contents = 0
         self._closed = False
+        # Taken once, by the one thread that drains: another may close meanwhile.
+        self._draining = threading.Lock()
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
@@ -259,7 +261,7 @@ class HTTPCoreExchange:
 
     def close(self) -> None:
         """See `Exchange`."""
-        if not self._closed and self._sound and not self._complete:
+        if not self._closed and self._sound and not self._complete and self._draining.acquire(blocking=False):
             self._drain()
         self.close_now()
 

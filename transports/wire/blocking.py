@@ -141,6 +141,9 @@ class WireExchange(LineExchange):
     def __init__(self, transport: WireTransport, *given: object) -> None:
         super().__init__(*given)  # type: ignore[arg-type]
         self._transport = transport
+        # Taken once, by the one thread that drains: another that closes meanwhile would read along with it, and go on
+        # when the line is the next exchange's.
+        self._draining = threading.Lock()
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
@@ -235,7 +238,7 @@ class WireExchange(LineExchange):
 
     def close(self) -> None:
         """See `Exchange`."""
-        if self._drains:
+        if self._drains and self._draining.acquire(blocking=False):
             self._drain()
         self.close_now()
 
