@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -14,12 +15,12 @@ from deltawire.protocol import UsageError
 from deltawire.protocol.verdicts import is_sound
 
 from ._core import MAX_POOLS, PEER_ERRORS, Progress, core_request, peer_error, pool_arguments
+from ._forking import tell
 from ._network import SyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation
-from .streams.layers import Expired
+from .streams.layers import Expired, closed_here
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from deltawire.protocol import Deadlines, Event, HTTPRequest, Proxy, Reply
@@ -63,9 +64,15 @@ class HTTPCoreTransport:
             uds=uds,
             local_address=local_address,
         )
+        self._closed = False
+        self.forked()
+        tell(self)
+
+    def forked(self) -> None:
+        """See `Forked`: the pools are the parent's."""
+        self.process = os.getpid()
         self._pools: collections.OrderedDict[Proxy | None, SyncPool] = collections.OrderedDict()
         self._lock = threading.Lock()
-        self._closed = False
         # Threads that are inside httpcore, and exchanges that were dropped meanwhile: see `abandon`.
         self.inside: set[int] = set()
         self.dropped: collections.deque[HTTPCoreExchange] = collections.deque()
@@ -162,6 +169,7 @@ class HTTPCoreExchange:
         proxy: Proxy | None,
     ) -> None:
         self._transport = transport
+        self._process = transport.process
         self._pool = pool
         self._request = request
         self._reply = reply
@@ -236,6 +244,9 @@ class HTTPCoreExchange:
 
     def _wait(self) -> None:
         """The caller begins to wait: see how long he may."""
+        if self._process != self._transport.process:
+            # The parent's. Its pool may be locked for ever, by a thread that is not here.
+            raise closed_here()
         now = time.monotonic()
         until = self._deadlines.wait_until(now)
         if now >= until:
@@ -279,7 +290,7 @@ class HTTPCoreExchange:
         if self._closed:
             return
         self._closed = True
-        if self._response is None or self._connection is None:
+        if self._response is None or self._connection is None or self._process != self._transport.process:
             return
         if not (self._sound and self._complete):
             self._connection.abort()
