@@ -81,7 +81,7 @@ class AsyncHTTPCoreTransport:
         # By loop; those of loops that are gone vanish by themselves. (anyio's RunVar would keep each pool, hence
         # each transport's, as long as the loop, and the loop for ever.)
         self._pools: weakref.WeakKeyDictionary[Any, _Pools] = weakref.WeakKeyDictionary()
-        self._closed = False
+        self.closed = False
 
     def open(
         self, request: HTTPRequest, reply: Reply, deadlines: Deadlines, *, proxy: Proxy | None = None
@@ -89,7 +89,7 @@ class AsyncHTTPCoreTransport:
         """An exchange for the request; raises `UsageError` when the transport is closed, `ConfigurationError` for a
         request that is to pass for a browser's."""
         refuse_impersonation(request)
-        if self._closed:
+        if self.closed:
             raise UsageError("the client is closed: make a new one")
         return AsyncHTTPCoreExchange(self, request, reply, deadlines, proxy)
 
@@ -106,7 +106,7 @@ class AsyncHTTPCoreTransport:
 
     async def aclose(self) -> None:
         """Close all connections of the running loop. Idempotent."""
-        self._closed = True
+        self.closed = True
         pools = self._pools.pop(running_loop(), None)
         if pools is not None:
             with anyio.CancelScope(shield=True):
@@ -158,6 +158,7 @@ class AsyncHTTPCoreExchange:
         self._deadlines = deadlines
         self._proxy = proxy
         self._runner: Runner | None = None
+        self._pool: AsyncPool | None = None
         self._connection: AsyncConnection | None = None
         self._stream: AsyncStream | None = None
         self._response: httpcore.Response | None = None
@@ -202,7 +203,8 @@ class AsyncHTTPCoreExchange:
     async def _open(self) -> list[Event]:
         if self._closed:
             raise UsageError("the exchange is closed")
-        pool, self._runner = await self._transport.pool(self._proxy)
+        self._pool, self._runner = await self._transport.pool(self._proxy)
+        pool = self._pool
         response = await self._send(pool, first=True) or await self._send(pool, first=False)
         assert response is not None
         self._response = response
@@ -306,6 +308,9 @@ class AsyncHTTPCoreExchange:
         with contextlib.suppress(*PEER_ERRORS):
             # Else the pool's slot is held.
             await self._response.aclose()
+        if self._transport.closed and self._pool is not None:
+            # The connection may have been opened after that.
+            await self._pool.aclose()
 
     def abandon(self) -> None:
         """See `AsyncExchange`."""

@@ -64,7 +64,7 @@ class HTTPCoreTransport:
             uds=uds,
             local_address=local_address,
         )
-        self._closed = False
+        self.closed = False
         self.forked()
         tell(self)
 
@@ -97,7 +97,7 @@ class HTTPCoreTransport:
     def close(self) -> None:
         """Close all connections. Idempotent."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             pools = list(self._pools.values())
             self._pools.clear()
         self.enter()
@@ -110,7 +110,7 @@ class HTTPCoreTransport:
     def _pool(self, proxy: Proxy | None) -> SyncPool:
         surplus: SyncPool | None = None
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise UsageError("the client is closed: make a new one")
             pool = self._pools.get(proxy)
             if pool is None:
@@ -297,6 +297,9 @@ class HTTPCoreExchange:
         self._transport.enter()
         try:
             self._response.close()
+            if self._transport.closed:
+                # The connection may have been opened after that.
+                self._pool.close()
         finally:
             self._transport.leave()
 
