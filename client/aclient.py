@@ -33,7 +33,11 @@ _T = TypeVar("_T")
 
 
 class AsyncClient(BaseClient):
-    """A client for asyncio and trio. May be shared between tasks; each event loop has its own connections."""
+    """A client for asyncio and trio.
+
+    Tasks may share it, as threads a `Client`. Event loops may, too, one after the other or at once in threads: each
+    loop has its own connections, which end with it. A stream is of use in the loop that began it only.
+    """
 
     def _own(self, transport: Any, **options: Any) -> Owner[AsyncTransport]:
         return async_owner(transport, **options)

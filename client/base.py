@@ -121,5 +121,20 @@ class BaseClient:
         copy._owner = self._owner
         return copy
 
+    def __copy__(self) -> Self:
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """As a plain copy: on the same connections, which there is no second one of."""
+        return self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} has connections, and can't be pickled: make one in each process (one that was "
+            "forked may go on with its parent's)"
+        )
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown_url(self._settings.base_url)}>"

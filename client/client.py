@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 
 class Client(BaseClient):
-    """A client for programs that block. May be shared between threads."""
+    """A client for programs that block.
+
+    Threads may share it: as many as like ask at once, on the same connections. A stream is read by one thread at a
+    time, whichever; any other may close it, or the client, meanwhile: who reads has what had come, and then the end or
+    a `TransportError`. A forked process may go on with its parent's client, on connections of its own; the streams that
+    were under way stay the parent's.
+    """
 
     def _own(self, transport: Any, **options: Any) -> Owner[Transport]:
         return sync_owner(transport, **options)

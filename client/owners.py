@@ -50,9 +50,10 @@ class Owner(Generic[_T]):
         self._make = make
         self._closed = False
         # Not at the head of the module: who imports the protocol alone should not load it.
-        from threading import Lock
+        from deltawire.transports._forking import tell
 
-        self._lock = Lock()
+        self.forked()
+        tell(self)
         self._made: dict[Any, _T] = {}
         if self._own:
             for name, value in options.items():
@@ -61,6 +62,12 @@ class Owner(Generic[_T]):
                         f"{name}= is for the transports that a client makes: the object given as transport= has its own"
                     )
         weakref.finalize(self, _close_all, self._made, close)
+
+    def forked(self) -> None:
+        """See `deltawire.transports._forking`: another thread may have held the lock."""
+        from threading import Lock
+
+        self._lock = Lock()
 
     @property
     def transport(self) -> _T:

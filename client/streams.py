@@ -42,9 +42,9 @@ class _Reading:
         """How many attempts failed before this one."""
 
     def _end(self) -> None:
+        # What is there yet is left to whoever may be about to take it: a thread that reads while another one closes.
         if not self._over:
             self._over = True
-            self._events.clear()
             self._attempt.over()
             if self._attempt.diary is not None:
                 self._attempt.diary.over(self._attempt)
@@ -96,6 +96,9 @@ class Stream(_Reading):
         if self._over:
             raise StopIteration
         while not self._events:
+            if self._over:
+                # Closed meanwhile, by another thread: an exchange that is over has nothing to say, ever.
+                raise StopIteration
             self._events = self._exchange.next_events()[::-1]
         event = self._events.pop()
         if isinstance(event, ChatCompletionChunk):
@@ -139,6 +142,9 @@ class AsyncStream(_Reading):
         if self._over:
             raise StopAsyncIteration
         while not self._events:
+            if self._over:
+                # As in `Stream`, by another task.
+                raise StopAsyncIteration
             self._events = (await self._exchange.next_events())[::-1]
         event = self._events.pop()
         if isinstance(event, ChatCompletionChunk):

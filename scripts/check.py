@@ -14,6 +14,7 @@ CHECKS = {
     "mypy, the interop tests": ("-m", "mypy", "tests/interop"),
     "mypy, the examples": ("-m", "mypy", "examples"),
     "mypy, the benchmarks": ("-m", "mypy", "benchmarks"),
+    "mypy, the soak": ("-m", "mypy", "soak"),
 }
 failed = [name for name, arguments in CHECKS.items() if run(python, *arguments) != 0]
 if failed:

@@ -84,7 +84,7 @@ def measure(python: Path, module: Path, folder: Path) -> Row:
     lines = [str(line) for line in found["missing_lines"]]
     branches = [f"{start}->{end}" for start, end in found["missing_branches"]]
     summary = found["summary"]
-    return row._replace(lines=summary["num_statements"], branches=summary["num_branches"], missing=lines + branches)
+    return row._replace(lines=summary["num_statements"], branches=summary["num_branches"], missing=(*lines, *branches))
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -27,7 +27,7 @@ from ._lifetime import Runner, running_loop
 from ._log import tell_end
 from ._network import AsyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation, time_left
-from .streams.layers import Expired
+from .streams.layers import Expired, closed_here
 
 if TYPE_CHECKING:
     import os
@@ -90,7 +90,7 @@ class AsyncHTTPCoreTransport:
         # By loop; those of loops that are gone vanish by themselves. (anyio's RunVar would keep each pool, hence
         # each transport's, as long as the loop, and the loop for ever.)
         self._pools: weakref.WeakKeyDictionary[Any, _Pools] = weakref.WeakKeyDictionary()
-        self._closed = False
+        self.closed = False
 
     def open(
         self, request: HTTPRequest, reply: Reply, deadlines: Deadlines, *, proxy: Proxy | None = None
@@ -98,7 +98,7 @@ class AsyncHTTPCoreTransport:
         """An exchange for the request; raises `UsageError` when the transport is closed, `ConfigurationError` for a
         request that is to pass for a browser's."""
         refuse_impersonation(request)
-        if self._closed:
+        if self.closed:
             raise UsageError("the client is closed: make a new one")
         return AsyncHTTPCoreExchange(self, request, reply, deadlines, proxy)
 
@@ -115,7 +115,7 @@ class AsyncHTTPCoreTransport:
 
     async def aclose(self) -> None:
         """Close all connections of the running loop. Idempotent."""
-        self._closed = True
+        self.closed = True
         pools = self._pools.pop(running_loop(), None)
         if pools is not None:
             with anyio.CancelScope(shield=True):
@@ -167,6 +167,7 @@ class AsyncHTTPCoreExchange:
         self._deadlines = deadlines
         self._proxy = proxy
         self._runner: Runner | None = None
+        self._pool: AsyncPool | None = None
         self._connection: AsyncConnection | None = None
         self._stream: AsyncStream | None = None
         self._response: httpcore.Response | None = None
@@ -176,6 +177,10 @@ class AsyncHTTPCoreExchange:
         self._contents = 0
         self._closed = False
         self._kept = False
+        # A task is inside the body; another one that closes has it leave, and waits for that.
+        self._reading = False
+        self._left: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
@@ -208,7 +213,8 @@ class AsyncHTTPCoreExchange:
     async def _open(self) -> list[Event]:
         if self._closed:
             raise UsageError("the exchange is closed")
-        pool, self._runner = await self._transport.pool(self._proxy)
+        self._pool, self._runner = await self._transport.pool(self._proxy)
+        pool = self._pool
         response = await self._send(pool, first=True) or await self._send(pool, first=False)
         assert response is not None
         self._response = response
@@ -240,24 +246,31 @@ class AsyncHTTPCoreExchange:
         """The next bytes of the body, None for its end."""
         assert self._stream is not None
         assert self._body is not None
+        if self._closed:
+            raise closed_here()
+        self._reading = True
         try:
             if not self._stream.shared:
                 self._stream.deadline = until
                 return await self._body.__anext__()
             # On HTTP/2 a read that times out ends all replies on the connection; one that is cancelled does not.
-            with anyio.move_on_after(time_left(until)):
+            with anyio.move_on_after(time_left(until)) as self._scope:
                 return await self._body.__anext__()
-            raise Expired
+            raise closed_here() if self._closed else Expired
         except StopAsyncIteration:
             self._complete = True
             return None
+        finally:
+            self._reading = False
+            if self._left is not None:
+                self._left.set()
 
     async def aclose(self) -> None:
         """See `AsyncExchange`."""
         if self._closed:
             return
         try:
-            if self._sound and not self._complete:
+            if self._sound and not self._complete and not self._reading:
                 await self._drain()
         finally:
             await self._aclose_now()
@@ -285,6 +298,10 @@ class AsyncHTTPCoreExchange:
         if not self._stream.shared and not self._kept:
             # From here on nothing waits for the peer, and what follows is bookkeeping.
             self._connection.abort()
+        if self._reading:
+            self._left = anyio.Event()
+            if self._scope is not None:
+                self._scope.cancel()
         assert self._runner is not None
         await self._runner.uncancelled(self._give_back)
 
@@ -292,6 +309,8 @@ class AsyncHTTPCoreExchange:
         """Tell httpcore that the reply is over."""
         assert self._response is not None
         assert self._body is not None
+        if self._left is not None:
+            await self._left.wait()
         if not self._complete:
             # httpcore nests async generators and closes only the outermost. Resumed on a stream that was ended, or else
             # under a cancelled scope, each of them ends by the exception, now and here.
@@ -302,6 +321,9 @@ class AsyncHTTPCoreExchange:
         with contextlib.suppress(*PEER_ERRORS):
             # Else the pool's slot is held.
             await self._response.aclose()
+        if self._transport.closed and self._pool is not None:
+            # The connection may have been opened after that.
+            await self._pool.aclose()
 
     def abandon(self) -> None:
         """See `AsyncExchange`."""

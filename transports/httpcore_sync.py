@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -22,13 +23,13 @@ from ._core import (
     pool_arguments,
     speaks_well,
 )
+from ._forking import tell
 from ._log import tell_end
 from ._network import SyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation
-from .streams.layers import Expired
+from .streams.layers import Expired, closed_here
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from deltawire.protocol import Deadlines, Event, HTTPRequest, Proxy, Reply
@@ -72,9 +73,15 @@ class HTTPCoreTransport:
             uds=uds,
             local_address=local_address,
         )
+        self.closed = False
+        self.forked()
+        tell(self)
+
+    def forked(self) -> None:
+        """See `Forked`: the pools are the parent's."""
+        self.process = os.getpid()
         self._pools: collections.OrderedDict[Proxy | None, SyncPool] = collections.OrderedDict()
         self._lock = threading.Lock()
-        self._closed = False
         # Threads that are inside httpcore, and exchanges that were dropped meanwhile: see `abandon`.
         self.inside: set[int] = set()
         self.dropped: collections.deque[HTTPCoreExchange] = collections.deque()
@@ -99,7 +106,7 @@ class HTTPCoreTransport:
     def close(self) -> None:
         """Close all connections. Idempotent."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             pools = list(self._pools.values())
             self._pools.clear()
         self.enter()
@@ -112,7 +119,7 @@ class HTTPCoreTransport:
     def _pool(self, proxy: Proxy | None) -> SyncPool:
         surplus: SyncPool | None = None
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise UsageError("the client is closed: make a new one")
             pool = self._pools.get(proxy)
             if pool is None:
@@ -171,6 +178,7 @@ class HTTPCoreExchange:
         proxy: Proxy | None,
     ) -> None:
         self._transport = transport
+        self._process = transport.process
         self._pool = pool
         self._request = request
         self._reply = reply
@@ -186,6 +194,8 @@ class HTTPCoreExchange:
         self._contents = 0
         self._closed = False
         self._kept = False
+        # Taken once, by the one thread that drains: another may close meanwhile.
+        self._draining = threading.Lock()
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
@@ -244,6 +254,9 @@ class HTTPCoreExchange:
 
     def _wait(self) -> None:
         """The caller begins to wait: see how long he may."""
+        if self._process != self._transport.process:
+            # The parent's. Its pool may be locked for ever, by a thread that is not here.
+            raise closed_here()
         now = time.monotonic()
         until = self._deadlines.wait_until(now)
         if now >= until:
@@ -271,7 +284,7 @@ class HTTPCoreExchange:
         """See `Exchange`."""
         if self._closed:
             return
-        if self._sound and not self._complete:
+        if self._sound and not self._complete and self._draining.acquire(blocking=False):
             self._drain()
         self.close_now()
         if self._response is not None:
@@ -291,7 +304,7 @@ class HTTPCoreExchange:
         if self._closed:
             return
         self._closed = True
-        if self._response is None or self._connection is None:
+        if self._response is None or self._connection is None or self._process != self._transport.process:
             return
         self._kept = self._sound and self._complete and not is_overfed(self._connection, self._response)
         if not self._kept:
@@ -299,6 +312,9 @@ class HTTPCoreExchange:
         self._transport.enter()
         try:
             self._response.close()
+            if self._transport.closed:
+                # The connection may have been opened after that.
+                self._pool.close()
         finally:
             self._transport.leave()
 

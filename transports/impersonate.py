@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from deltawire.protocol import ConfigurationError, UsageError
 
+from ._forking import tell
 from ._lifetime import Runner, running_loop
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ class _Options:
         self._setup = Setup.of(verify, uds, local_address)
         self._new_lines = functools.partial(Lines, keepalive_expiry, max_keepalive_connections)
         self._closed = False
+        self._begin()
+        tell(self)
+
+    def forked(self) -> None:
+        """See `Forked`. libcurl says goodbye on what it closes: so what it has is kept to the very end of the process,
+        which closes the sockets without a word."""
+        import ctypes
+
+        kept = ctypes.py_object(self.__dict__.copy())
+        ctypes.pythonapi.Py_IncRef(kept)
         self._begin()
 
     def _begin(self) -> None:

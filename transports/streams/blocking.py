@@ -52,6 +52,11 @@ class BlockingStream(SocketLayers):
                         # Behind what is to leave before it.
                         self.begin(b"") if self._unsent else self.write(b"")
             return data
+        except OSError as error:
+            if self.closed:
+                # What the peer says to that, such as RST, is no news.
+                raise closed_here() from error
+            raise
         finally:
             self._reading = False
             if self.closed:

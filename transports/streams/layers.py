@@ -11,6 +11,8 @@ import ssl
 import time
 from typing import Any
 
+from .._forking import tell
+
 # The longest plaintext of a TLS record (RFC 8446 section 5.1).
 _RECORD = 16384
 
@@ -203,9 +205,15 @@ class SocketLayers(Layers):
         # Never blocks: what is there already costs one system call, not three.
         sock.setblocking(False)
         self._socket = sock
+        tell(self)
         self.all_sent = True
         """Whether all that `begin` was given has left."""
         self._unsent = memoryview(b"")
+
+    def forked(self) -> None:
+        """See `Forked`. Whoever was about to read or write is left behind."""
+        self.closed = True
+        self._socket.close()
 
     def begin(self, data: bytes) -> None:
         """Send this, as much as goes without waiting; the rest leaves while `read` waits. For who may be answered

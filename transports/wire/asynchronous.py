@@ -182,6 +182,8 @@ class AsyncWireExchange(LineExchange):
         self._transport = transport
         self._lines: _Lines | None = None
         self._feed: Feed | None = None
+        # One task drains; another one that closes meanwhile ends that.
+        self._draining = False
 
     async def next_events(self) -> list[Event]:
         """See `AsyncExchange`."""
@@ -264,7 +266,8 @@ class AsyncWireExchange(LineExchange):
         if self._closed:
             return
         try:
-            if self._drains and self._feed is not None:
+            if self._drains and self._feed is not None and not self._draining:
+                self._draining = True
                 with contextlib.suppress(*LINK_ERRORS):
                     await self._feed.drain()
         finally:

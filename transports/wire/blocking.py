@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from deltawire.protocol import UsageError
 
 from .._errors import LINK_ERRORS
+from .._forking import tell
 from .._options import DRAIN_BYTES, DRAIN_SECONDS, time_left
 from ..streams.layers import acknowledge_quickly, after, closed_here
 from ..streams.opening import open_stream, secure, securing
@@ -54,9 +55,15 @@ class WireTransport:
         self._options = wire_options(
             verify, keepalive_expiry, max_connections, max_keepalive_connections, uds, local_address
         )
-        self._pool = Pool(max_connections, max_keepalive_connections, keepalive_expiry)
-        self._lock = threading.Lock()
         self._closed = False
+        self.forked()
+        tell(self)
+
+    def forked(self) -> None:
+        """See `Forked`: the lines are the parent's."""
+        options = self._options
+        self._pool = Pool(options.max_connections, options.max_keepalive_connections, options.keepalive_expiry)
+        self._lock = threading.Lock()
         # Exchanges that were dropped while this thread, or another one, held the lock.
         self._dropped: collections.deque[WireExchange] = collections.deque()
 
@@ -141,6 +148,9 @@ class WireExchange(LineExchange):
     def __init__(self, transport: WireTransport, *given: object) -> None:
         super().__init__(*given)  # type: ignore[arg-type]
         self._transport = transport
+        # Taken once, by the one thread that drains: another that closes meanwhile would read along with it, and go on
+        # when the line is the next exchange's.
+        self._draining = threading.Lock()
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
@@ -235,7 +245,7 @@ class WireExchange(LineExchange):
 
     def close(self) -> None:
         """See `Exchange`."""
-        if self._drains:
+        if self._drains and self._draining.acquire(blocking=False):
             self._drain()
         closed = self._closed
         self.close_now()

@@ -136,4 +136,5 @@ class LineExchange:
 
     def _is_good(self, line: Line) -> bool:
         """Whether the line is good for another exchange."""
-        return self._machine is not None and self._machine.reusable and line.stream.all_sent
+        machine, stream = self._machine, line.stream
+        return machine is not None and machine.reusable and bool(stream.all_sent) and not stream.closed
