@@ -351,7 +351,7 @@ def test_the_promises_have_tests() -> None:
     assert len(promises) > 30
     functions: dict[str, set[str]] = {}
     for promise, held_by in promises:
-        named = re.findall(r"`(\w+\.py)::(\w+)`", held_by)
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", held_by)
         assert named, promise
         for file, name in named:
             if file not in functions:

@@ -140,13 +140,6 @@ def free_port() -> int:
     raise RuntimeError("no free port on 127.0.0.1 from 20000 to 32000")
 
 
-def closed_port() -> int:
-    """A port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def full_listener() -> Iterator[int]:
     """A port that takes no further connection and refuses none: connecting to it takes for ever."""

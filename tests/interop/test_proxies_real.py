@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import trustme
+from driving import free_port
 from interop_calls import Ask, Told, ask, converse, only
 from interop_proxies import HTTP_PROXIES, PROXIES, ProxyProgram, StartProxy, part_of, without_password
-from interop_servers import Authority, closed_port
+from interop_servers import Authority
 
 from deltawire import (
     AuthenticationError,
@@ -236,7 +237,7 @@ def test_a_large_request_and_reply(flavour: str, proxy: ProxyProgram, server: Ch
 
 @pytest.mark.parametrize("secured", [False, True], ids=["http", "https"])
 def test_no_server_behind_the_proxy(flavour: str, proxy: ProxyProgram, authority: Authority, secured: bool) -> None:
-    port = closed_port()
+    port = free_port()
     told = ask(
         flavour,
         Ask(),

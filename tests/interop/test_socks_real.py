@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from driving import free_port
 from interop_calls import Ask, ask, converse, only
 from interop_proxies import PROXYS_NAME, SOCKS_PROXIES, ProxyProgram, without_password
-from interop_servers import HAS_IPV6, Authority, closed_port
+from interop_servers import HAS_IPV6, Authority
 
 from deltawire import ConnectError, ProxyError, ReadError
 from deltawire.testing import Answer, ChatServer
@@ -125,7 +126,7 @@ NOWHERE = [
 
 @pytest.mark.parametrize(("target", "replies"), NOWHERE)
 def test_a_target_that_is_not_there(flavour: str, socks: ProxyProgram, target: str, replies: tuple[int, int]) -> None:
-    target = target.format(closed=closed_port())
+    target = target.format(closed=free_port())
     told = ask(flavour, Ask(), base_url=f"http://{target}/v1", proxies=socks.locked)
     error = only(told.error, ProxyError)
     assert isinstance(error, ProxyError)
@@ -137,7 +138,7 @@ def test_a_target_that_is_not_there(flavour: str, socks: ProxyProgram, target: s
 
 def test_a_target_that_is_there_at_last(flavour: str, socks: ProxyProgram) -> None:
     # As a server that is being started: its port refuses, and is tried again.
-    port = closed_port()
+    port = free_port()
     running: list[ChatServer] = []
 
     def key() -> str:
