@@ -41,8 +41,9 @@ class ContentDecoder:
         if not names:
             return None
         if len(names) > 1 or names[0] not in ("gzip", "x-gzip", "deflate"):
+            shown = ", ".join(names)[:100]
             raise ValueError(
-                f"the body has the Content-Encoding {', '.join(names)!r}, which was not asked for and can't be undone"
+                f"the body has the Content-Encoding {shown!r}, which was not asked for and can't be undone"
             )
         return cls(names[0])
 

@@ -61,7 +61,7 @@ from .kinds import kind_of, read_blocks, reader_for
 from .limits import DEFAULT_LIMITS, Limits
 from .sse import BlockSplitter, parse_block
 from .states import TRANSITIONS, State
-from .status import ErrorObject, request_id, status_error, stream_error
+from .status import ErrorObject, request_id, shown_id, status_error, stream_error
 from .stopping import StopWords
 
 if TYPE_CHECKING:
@@ -391,8 +391,7 @@ class Reply:
         return self._fail(verdicts.too_large(what, self._where(), name, limit))
 
     def _where(self) -> str:
-        identity = self.request_id
-        return self.context.where(f"request id {identity}" if identity else "")
+        return self.context.where(shown_id(self.headers, self.context))
 
     def _check(self, verb: str) -> None:
         if (self.state, verb) not in TRANSITIONS:

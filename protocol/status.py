@@ -132,6 +132,26 @@ def request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+# What a terminal would obey: the controls of ISO 6429, C0 and C1. Lines may end, and hold tabs.
+_CONTROLS: dict[int, str | None] = {
+    code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"
+} | {0x0D: None}
+
+# Longer names of requests help nobody; a head has room for 64 KiB.
+_LONGEST_ID = 200
+
+
+def visible(words: str) -> str:
+    """A peer's words for a message: without what would make a terminal do something else than show them."""
+    return words.translate(_CONTROLS)
+
+
+def shown_id(headers: Sequence[tuple[bytes, bytes]], context: Context) -> str:
+    """How messages name the request, after the reply's ``x-request-id``; "" without one."""
+    identity = request_id(headers)
+    return f"request id {visible(context.excerpt(identity, _LONGEST_ID))}" if identity else ""
+
+
 def retry_after(headers: Sequence[tuple[bytes, bytes]], now: float | None = None) -> float | None:
     """How many seconds the server asks to wait: ``retry-after-ms``, else ``Retry-After``.
 
@@ -374,10 +394,10 @@ def _build(
     wait = retry_after(headers)
     if wait is not None and wait > 0:
         advice += f" The server asks to wait {wait:g} s."
-    words = context.excerpt(_plain(error.message, context))
+    words = visible(context.excerpt(_plain(error.message, context)))
     if details.get("location"):
-        words = f"redirected to {details['location']}" + (f": {words}" if words else "")
-    message = what + context.where(f"request id {identity}" if identity else "")
+        words = f"redirected to {visible(context.excerpt(details['location']))}" + (f": {words}" if words else "")
+    message = what + context.where(shown_id(headers, context))
     message += f": {words}" if words else ": no message in the reply"
     if advice:
         message = message.rstrip(".") + ". " + advice.strip()

@@ -24,6 +24,7 @@ from deltawire import (
     APIError,
     APIStatusError,
     AsyncClient,
+    AuthenticationError,
     BadRequestError,
     Client,
     ConfigurationError,
@@ -540,6 +541,24 @@ def test_an_answer_before_the_request_is_sent(driver: Driver, status: str) -> No
         assert isinstance(found[0], APIStatusError), repr(found[0])
         assert found[0].status_code == int(status)
         assert "too large" in str(found[0]) or "who?" in str(found[0])
+
+
+def test_an_answer_of_a_server_that_then_neither_reads_nor_closes(driver: Driver, transports: Transports) -> None:
+    """On wire it is read while the request is sent; httpcore sends first, and runs into the deadline."""
+    over = threading.Event()
+
+    def script(connection: Any) -> None:
+        Asked(connection).head()
+        connection.sendall(EARLY["401"])
+        assert over.wait(10)
+
+    with scripted(script) as url:
+        error = driver.stream(options(url, timeout=SHORT), extra_body=MUCH).error
+        over.set()
+    if transports.name == "wire":
+        assert isinstance(error, AuthenticationError), repr(error)
+    else:
+        assert isinstance(error, TimeoutError), repr(error)
 
 
 def test_a_server_that_never_reads_meets_the_deadline(driver: Driver) -> None:

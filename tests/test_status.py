@@ -528,3 +528,44 @@ def test_the_wait_that_is_asked_for_stands_in_the_advice() -> None:
     assert str(of_status(402, b'{"error": "no"}', (b"retry-after", b"2"))).endswith(
         ": no. The server asks to wait 2 s."
     )
+
+
+# --- Words that are commands --------------------------------------------------------------------------
+
+# To a terminal: its title, a colour; in C1's single byte, too.
+COMMANDS = "\x1b]0;owned\x07\x1b[31m\x9b31m\x7f\x00\r"
+
+
+@pytest.mark.parametrize("code", [200, 302, 400, 401, 500])
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"error": {"message": f"no{COMMANDS}\n\tway"}}).encode(),
+        json.dumps({"error": f"no{COMMANDS}\n\tway"}).encode(),
+        f"no{COMMANDS}\n\tway".encode(),
+        f"<p>no{COMMANDS}\n\tway</p>".encode(),
+    ],
+)
+def test_no_message_commands_a_terminal(code: int, body: bytes) -> None:
+    said = COMMANDS.replace("\x00", "").encode("latin-1")
+    headers = [*JSON, (b"x-request-id", b"req" + said), (b"location", b"http://x/" + said)]
+    error = failure(read(body, status=code, headers=headers))
+    assert not {each for each in str(error) if ord(each) < 0x20 or 0x7F <= ord(each) < 0xA0} - {"\n", "\t"}
+    assert "req" in str(error)
+    assert code == 200 or "way" in str(error)
+
+
+def test_no_message_is_as_long_as_a_peer_likes() -> None:
+    headers = [*JSON, (b"x-request-id", b"r" * 60_000), (b"location", b"http://x/" + b"l" * 60_000)]
+    for code in (200, 302, 500):
+        assert len(str(failure(read(b"<", status=code, headers=headers)))) < 2000
+    coded = failure(read(b"", headers=[(b"content-encoding", b"c" * 60_000)]))
+    assert len(str(coded)) < 2000
+
+
+def test_a_key_in_the_name_of_a_request_is_not_shown() -> None:
+    context = Context(secrets=("sk-canary-1234",))
+    for code in (200, 500):
+        error = failure(read(b"<", status=code, headers=[(b"x-request-id", b"for sk-canary-1234")], context=context))
+        assert "sk-canary" not in str(error)
+        assert "request id for ***" in str(error)
