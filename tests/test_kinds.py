@@ -178,7 +178,7 @@ def test_who_reads_the_events() -> None:
     for name in ("models", "images", "session", "page"):
         reader = reader_for(KINDS[name], accumulator, None)
         into: list[object] = []
-        assert reader.read([b"{}"], into) is None  # type: ignore[func-returns-value]
+        assert reader.read([b"{}"], into) is None
         reader.flush(into)
         assert type(reader) is NoEvents
         assert into == []
