@@ -42,7 +42,7 @@ class Row(NamedTuple):
     tests: str
     lines: int = 0
     branches: int = 0
-    missing: list[str] = []
+    missing: tuple[str, ...] = ()
     """Lines, and branches as "from->to"; a negative "to" is the end of what begins in that line."""
     failed: str = ""
     """Why there are no figures; "" when there are."""
@@ -84,7 +84,7 @@ def measure(python: Path, module: Path, folder: Path) -> Row:
     lines = [str(line) for line in found["missing_lines"]]
     branches = [f"{start}->{end}" for start, end in found["missing_branches"]]
     summary = found["summary"]
-    return row._replace(lines=summary["num_statements"], branches=summary["num_branches"], missing=lines + branches)
+    return row._replace(lines=summary["num_statements"], branches=summary["num_branches"], missing=(*lines, *branches))
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
