@@ -156,6 +156,8 @@ def test_an_error_comes_before_nothing(name: str) -> None:
 def test_no_image_at_all_is_empty() -> None:
     """And that is told, with advice of its own."""
     assert kind_of("images").document(b'{"data": []}') == EMPTY
+    found = kind_of("images").document(b'{"data": [], "message": "boom"}')
+    assert isinstance(found, ErrorObject), "and if something says why, that is"
     error = failure(read(b'{"data": []}', headers=JSON, dialect="images"))
     assert isinstance(error, EmptyReplyError)
     assert str(error) == "the reply is empty: it holds no image; try again, or ask in other words"
