@@ -72,7 +72,10 @@ def measure(python: Path, module: Path, folder: Path) -> Row:
     coverage = [str(python), "-m", "coverage"]
     data = f"--data-file={name}.coverage"
     pytest = ["-m", "pytest", "-q", "-x", *(f"tests/{name}" for name in tests)]
-    done = run([*coverage, "run", data, f"--include=*/protocol/{module}", *pytest])
+    try:
+        done = run([*coverage, "run", data, f"--include=*/protocol/{module}", *pytest])
+    except subprocess.TimeoutExpired:
+        return row._replace(failed=f"its tests did not end within {LONGEST} s")
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-25:])
         return row._replace(failed=f"its tests fail (exit status {done.returncode})\n{tail}")

@@ -230,6 +230,15 @@ def test_repeated_ids_and_names_change_nothing(repeated: dict[str, Any], name: d
     assert calls(start, later, {**later, "function": {**later["function"], "arguments": None}}) == [("a", "f", "12")]
 
 
+def test_name_and_type_of_a_call_are_set_once_by_their_first_value() -> None:
+    start = {**fragment(0, "a", "f", "1"), "type": "custom"}
+    found = first(delta(tool_calls=[start]), delta(tool_calls=[{**fragment(0, "a", "g", "2"), "type": "function"}]))
+    (call,) = found.message.tool_calls or []
+    assert (call.type, call.function.name, call.function.arguments) == ("custom", "f", "12")
+    late = first(delta(tool_calls=[fragment(0, "a", "f")]), delta(tool_calls=[{"index": 0, "type": "custom"}]))
+    assert [call.type for call in late.message.tool_calls or []] == ["custom"]
+
+
 def test_an_id_or_a_name_may_come_late() -> None:
     assert calls(fragment(0, arguments="1"), fragment(0, "a", "f", "2")) == [("a", "f", "12")]
 

@@ -145,3 +145,12 @@ def test_connecting_again() -> None:
 def test_the_error_says_what_was_waited_for() -> None:
     error = Deadlines(FOUR, 0.0).error(" (http://s)", "the proxy opens no tunnel")
     assert "within 1 s (Timeout.connect) (http://s): the proxy opens no tunnel: raise" in str(error)
+
+
+def test_the_moment_for_who_was_away() -> None:
+    """At the deadline itself it has passed: 20 ms are left to read what is there, once."""
+    deadlines = Deadlines(FOUR, 100.0)
+    assert deadlines.wait_until(100.9) == 101.0
+    assert deadlines.wait_until(101.0) == pytest.approx(101.02)
+    assert deadlines.wait_until(101.01) == pytest.approx(101.02)
+    assert deadlines.wait_until(105.0) == pytest.approx(101.02)

@@ -34,19 +34,21 @@ def test_who_wins() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite(value: float) -> None:
-    for body in ((({}, {"x": value})), ({}, None, {"x": [1, {"y": (value,)}]})):
-        assert refused(encode_body, *body) == f"x must hold finite numbers only, not {value}"
+    words = f"x must hold finite numbers only, not {value}"
+    assert refused(encode_body, {}, {"x": value}) == words
+    assert refused(encode_body, {}, None, {"x": [1, {"y": (value,)}]}) == words
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_bytes(kind: Any) -> None:
     """msgspec would send them in base64 without a word."""
     value = kind(b"abc")
-    for body in (({}, {"x": value}), ({}, None, {"x": [{"y": value}]})):
-        assert refused(encode_body, *body).startswith("x holds bytes, which JSON can't say: decode them")
+    words = "x holds bytes, which JSON can't say: decode them, or encode them as base64"
+    assert refused(encode_body, {}, {"x": value}) == words
+    assert refused(encode_body, {}, None, {"x": [{"y": value}]}) == words
 
 
-@pytest.mark.parametrize("text", ["\ud83d", "ab\udc4b", "é" * 30 + "\ud800" + "tail" * 100])
+@pytest.mark.parametrize("text", ["\ud83d", "ab\udc4b", "ab\ud800" + "tail" * 100, "é" * 30 + "\ud800" + "tail" * 100])
 def test_a_lone_surrogate_is_told_by_what_stands_before_it(text: str) -> None:
     words = refused(encode_body, {"a": text})
     assert "lone surrogate, which UTF-8 can't say" in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -190,14 +191,15 @@ def test_a_key_in_a_field_of_its_own() -> None:
 def test_who_is_asked_for_a_key() -> None:
     for needs_key, base in ((None, DEFAULT_BASE_URL), (True, "http://s/v1")):
         endpoint = Endpoint.at(base, needs_key=needs_key, key_names="A_KEY or B_KEY")
-        for asked in (
-            lambda made=endpoint: made.chat(CHAT),
-            lambda made=endpoint: made.chat(CHAT, api_key="", headers={}),
-            lambda made=endpoint: made.models(headers={"X-A": "1"}),
-            lambda made=endpoint: made.images(ImageRequest(prompt="x")),
-        ):
+        asked: list[tuple[Any, ...]] = [
+            (endpoint.chat, CHAT),
+            (functools.partial(endpoint.chat, api_key="", headers={}), CHAT),
+            (functools.partial(endpoint.models, headers={"X-A": "1"}),),
+            (endpoint.images, ImageRequest(prompt="x")),
+        ]
+        for work, *arguments in asked:
             with pytest.raises(MissingAuthError, match=r"pass api_key=, or set A_KEY or B_KEY$") as caught:
-                asked()
+                work(*arguments)
             assert caught.value.status_code == 401
         assert endpoint.chat(CHAT, api_key=KEY)
         assert endpoint.chat(CHAT, headers={"AUTHORIZATION": "x"}), "a key of the request's own"

@@ -180,3 +180,9 @@ def test_the_defaults() -> None:
 # --- Secrets ---------------------------------------------------------------------------------------
 
 KEY = "sk-live-0123456789abcdef"
+
+
+def test_how_a_proxy_refused() -> None:
+    error = ProxyError("x", proxy="http://p", status_code=403, reply_code=5, body=b"no", transient=False)
+    assert (error.proxy, error.status_code, error.reply_code) == ("http://p", 403, 5)
+    assert (error.body, error.transient) == (b"no", False)

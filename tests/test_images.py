@@ -344,3 +344,10 @@ def test_no_repr_shows_what_may_be_a_key() -> None:
         "ImageRequest(prompt='a cat', model=None, params={'n': 2}, extra_body=None, "
         "extra_headers={'X-Key': '***', 'X-No': '***'}, extra_query={'k': '***'})"
     )
+
+
+def test_the_scheme_of_a_data_url_has_no_case() -> None:
+    """RFC 3986 section 3.1."""
+    image = Image(url=f"DATA:image/png;base64,{b64(PNG)}")
+    assert image.data == PNG
+    assert response([image.url]).data == [image]

@@ -156,6 +156,8 @@ def test_an_error_comes_before_nothing(name: str) -> None:
 def test_no_image_at_all_is_empty() -> None:
     """And that is told, with advice of its own."""
     assert kind_of("images").document(b'{"data": []}') == EMPTY
+    found = kind_of("images").document(b'{"data": [], "message": "boom"}')
+    assert isinstance(found, ErrorObject), "and if something says why, that is"
     error = failure(read(b'{"data": []}', headers=JSON, dialect="images"))
     assert isinstance(error, EmptyReplyError)
     assert str(error) == "the reply is empty: it holds no image; try again, or ask in other words"
@@ -178,7 +180,7 @@ def test_who_reads_the_events() -> None:
     for name in ("models", "images", "session", "page"):
         reader = reader_for(KINDS[name], accumulator, None)
         into: list[object] = []
-        assert reader.read([b"{}"], into) is None  # type: ignore[func-returns-value]
+        assert reader.read([b"{}"], into) is None
         reader.flush(into)
         assert type(reader) is NoEvents
         assert into == []

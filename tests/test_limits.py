@@ -43,4 +43,4 @@ def test_nobody_changes_them_for_others() -> None:
     with pytest.raises(AttributeError):
         Limits().line = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Limits(1)  # type: ignore[misc]
+        Limits(1)  # type: ignore[call-arg]

@@ -299,3 +299,25 @@ def test_what_is_no_pair(item: Any) -> None:
 @pytest.mark.parametrize("item", [None, 5, object(), {"type": "text"}])
 def test_what_is_no_medium(item: Any) -> None:
     assert "can't be sent as media" in refused(read_media, [item])
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"GIF87a", "image/gif"), (b"GIF89a", "image/gif"), (b"GIF88a", None),
+        (b"ID3\2\0\0\0\0\0\0", "audio/mpeg"), (b"ID3\4\0\0\0\0\0\x7f", "audio/mpeg"),
+        (b"ID3\1\0\0\0\0\0\0", None), (b"ID3\5\0\0\0\0\0\0", None), (b"ID3\3\0\0\0\0\0\x80", None),
+    ],
+)  # fmt: skip
+def test_the_versions_there_are(start: bytes, kind: str | None) -> None:
+    assert media_type(start) == kind
+
+
+def test_base64_is_the_last_word_before_the_data() -> None:
+    """RFC 2397 section 3: parameters come before it."""
+    encoded = b64(b"RIFF1234WAVE")
+    assert media_part(f"data:audio/wav;a=b;base64,{encoded}") == audio(b"RIFF1234WAVE", "wav")
+    for head in ("data:audio/wav;base64;a=b", "data:audio/wav", "data:audio/wav;a=base64"):
+        assert "is no base64" in refused(media_part, f"{head},{encoded}")
+    words = refused(media_part, f"data:{'x' * 60},{encoded}")
+    assert f"a data: URL of type '{'x' * 40}' can't" in words

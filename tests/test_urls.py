@@ -358,3 +358,9 @@ def test_no_value_of_a_query_is_shown(query: dict[str, str]) -> None:
         assert value in held or name.lower().endswith("version") or name == "rest_route"
     shown = shown_url(url).partition("?")[2].split("&")
     assert [pair.partition("=")[2] for pair in shown] == ["***"] * len(query)
+
+
+def test_no_fragment_is_sent() -> None:
+    """RFC 9110 section 7.1."""
+    assert same_origin_target("https://s/v1", "/v2?a#b") == "https://s/v2?a"
+    assert same_origin_target("https://s/v1#c", "v2") == "https://s/v2"
