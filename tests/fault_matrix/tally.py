@@ -15,7 +15,7 @@ from small_tls import small_tls
 
 from .cells import Cell, Contexts, Matrix
 from .peer import CUTS
-from .running import MORE, SLOW, Batch, Way, agrees
+from .running import LONGEST, Batch, Way, agrees
 from .scenarios import SCENARIOS
 
 
@@ -121,7 +121,7 @@ def run_part(part: Part) -> Tally:
             if not agrees(outcome, expected):
                 wanted = "; or ".join(map(str, expected))
                 tally.problems.append(f"{name}: {outcome}, not {wanted}. {ended.error!r}"[:600])
-            elif ended.seconds > MORE + (2 * SLOW if outcome.deadline else 0):
+            elif ended.seconds > LONGEST:
                 tally.problems.append(f"{name}: took {ended.seconds:.1f} s")
         tally.again = batch.again
     return tally
