@@ -152,8 +152,13 @@ class Batch:
         self.again = 0
         """How many calls were made once more, since a deadline had passed before their fault came."""
         (clean,) = self._run([None], PATIENT, 1)
-        # Without a fault, only what the server or the proxy says is wrong.
-        assert clean.error is None or isinstance(clean.error, (APIStatusError, ProxyError)), repr(clean.error)
+        self.clean = clean
+        """The call that has met no fault."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether without a fault only what the server or the proxy says is wrong."""
+        return self.clean.error is None or isinstance(self.clean.error, (APIStatusError, ProxyError))
 
     def cells(self) -> list[Cell]:
         return list(self._matrix.cells(self._scenario, self.measured))

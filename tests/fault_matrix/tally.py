@@ -115,6 +115,9 @@ def run_part(part: Part) -> Tally:
     scenario, way, tally = part.scenario, part.way, Tally()
     with complaints(tally.problems, f"{scenario}/{way}"), no_leaks():
         batch = Batch(matrix(), SCENARIOS[scenario], way)
+        if not batch.is_well:
+            tally.problems.append(f"{scenario}/{way}, without a fault: {batch.clean.error!r}")
+            return tally
         for ended, expected in batch.run(list(part.cells) or sample(batch, part.every)):
             outcome, name = ended.outcome, f"{ended.cell}/{way}"
             tally.counts[scenario, ended.cell.fault, str(way), outcome.error or "success"] += 1
