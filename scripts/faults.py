@@ -17,6 +17,7 @@ import sys
 
 from _venv import ROOT, environment, run
 
-# `fault_matrix` and what it shares with the tests.
+python = environment("test")
+# `fault_matrix`, and what it shares with the tests.
 os.environ["PYTHONPATH"] = str(ROOT / "tests")
-sys.exit(run(environment("test"), "-W", "error", "-m", "fault_matrix", *sys.argv[1:]))
+sys.exit(run(python, "-W", "error", "-m", "fault_matrix", *sys.argv[1:]))
