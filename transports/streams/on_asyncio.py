@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import time
@@ -99,7 +98,7 @@ class AsyncioStream(Layers, asyncio.Protocol):
         not hear a request to its end. The socket is there until this returns."""
         with contextlib.suppress(OSError, ValueError):
             known = self._transport.get_extra_info("socket")
-            with socket.socket(known.family, known.type, known.proto, os.dup(known.fileno())) as twin:
+            with socket.fromfd(known.fileno(), known.family, known.type, known.proto) as twin:
                 twin.setblocking(False)
                 while data := twin.recv(READ):
                     self.data_received(data)
