@@ -45,7 +45,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     # The stream layer: the code that waits, and what it waits on.
     "transports/streams/blocking.py": {"selectors", "socket"},
     "transports/streams/layers.py": {"selectors", "socket", "ssl"},
-    "transports/streams/on_asyncio.py": {"asyncio", "ssl"},
+    "transports/streams/on_asyncio.py": {"asyncio", "socket", "ssl"},
     "transports/streams/on_trio.py": {"socket", "trio"},
     "transports/streams/opening.py": {"msgspec", "socket", "ssl"},
     "transports/streams/overseeing.py": {"trio"},

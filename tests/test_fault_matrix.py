@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 from fault_matrix.cells import Cell, Measured
@@ -145,7 +146,7 @@ def test_a_wrong_expectation_is_told_with_the_cell_and_how_to_run_it_again(monke
 def test_the_peer_says_so_many_bytes_and_no_more(kind: str, at: int) -> None:
     def play(sock: socket.socket) -> None:
         turns = [Turn(count(2), (b"abc",)), Turn(count(1), (b"d", b"efg"))]
-        Conversation(sock, Script(turns), Strike(kind, at), ends=False).play()
+        Conversation(sock, Script(turns), Strike(kind, at), threading.Event(), ends=False).play()
 
     lane = Lane(play)
     got = b""

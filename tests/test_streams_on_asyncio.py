@@ -368,3 +368,22 @@ def test_uvloop(trusting: ssl.SSLContext, server_context: ssl.SSLContext) -> Non
         loop.run_until_complete(main(port))
         loop.run_until_complete(turns())
     loop.close()
+
+
+def test_what_came_before_a_write_that_fails_is_read() -> None:
+    """asyncio ends the connection without a look at it."""
+
+    async def main() -> None:
+        stream, far = await over_tcp()
+        stream.begin(b"half of a request")
+        far.sendall(b"no, ")
+        far.sendall(b"thanks")
+        # It closes with what it has not heard: that is a reset. And the loop has had no time to read.
+        far.close()
+        stream.begin(b"the other half")
+        assert await stream.read() == b"no, thanks"
+        with pytest.raises(OSError):
+            await stream.read()
+        stream.abort()
+
+    asyncio.run(main())

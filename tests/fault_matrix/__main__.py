@@ -16,7 +16,7 @@ from .scenarios import SCENARIOS
 from .tally import Part, Tally, run_part
 
 # Cells of the short run: so many there are for each of them.
-SHORT = 8
+SHORT = 5
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import ssl
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,8 +13,15 @@ from .reference import Outcome, read_connect, read_reply, read_socks
 from .scenarios import SCENARIOS, Scenario
 
 # In the direction of the request; "answer" and "hang up" have no meaning inside TLS, whose answers need the questions.
-HEARD = {"length": (*CUTS, "answer", "hang up"), "site": CUTS, "socks": (*CUTS, "answer"),
-         "connect": (*CUTS, "answer"), "tls": CUTS}  # fmt: skip
+HEARD = {
+    "length": (*CUTS, "answer", "hang up"),
+    "site": CUTS,
+    "socks": (*CUTS, "answer"),
+    "connect": (*CUTS, "answer"),
+    "https-proxy": CUTS,
+    "tls": CUTS,
+    "long-request": (*CUTS, "answer", "hang up"),
+}
 
 
 class Measured(NamedTuple):
@@ -77,50 +84,57 @@ class Matrix:
     """All that can be said of the cells before any call is made."""
 
     def __init__(self, contexts: Contexts) -> None:
-        self.contexts = contexts
+        self._contexts = contexts
+        self._records: dict[str, Records] = {}
+
+    def contexts(self, scenario: Scenario) -> Contexts:
+        """Those of a conversation, of its version of TLS."""
+        version = ssl.TLSVersion.TLSv1_2 if scenario.old_tls else ssl.TLSVersion.TLSv1_3
+        for context in self._contexts:
+            context.minimum_version = context.maximum_version = version
+        return self._contexts
 
     def machine(self, scenario: Scenario) -> Machine:
         """What plays a conversation."""
         answer = [Turn(request, scenario.replies)]
         if not scenario.tls:
             return Script([*scenario.handshake, *answer])
-        inner = Secured(Script(answer), self.contexts.server)
+        inner = Secured(Script(answer), self.contexts(scenario).server)
         return Script(scenario.handshake, inner) if scenario.handshake else inner
 
-    @functools.cached_property
-    def records(self) -> Records:
-        """Those of the scenario "tls", by playing it in memory. (The certificate's key signs in one length.)"""
-        scenario = SCENARIOS["tls"]
-        server = self.machine(scenario)
-        down, up = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = self.contexts.client.wrap_bio(down, up, server_hostname="127.0.0.1")
-        raw, plain, flight = b"", 0, 0
+    def records(self, scenario: Scenario) -> Records:
+        """What is said in TLS, by playing it in memory. (The certificate's key signs in one length.)"""
+        if scenario.name not in self._records:
+            self._records[scenario.name] = self._play(scenario)
+        return self._records[scenario.name]
+
+    def _play(self, scenario: Scenario) -> Records:
+        server, down, up = self.machine(scenario), ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = self.contexts(scenario).client.wrap_bio(down, up, server_hostname="127.0.0.1")
+        length, flight, plain = 0, 0, 0
         ends: list[int] = []
         wholes: list[int] = []
 
         def take(pieces: list[bytes]) -> None:
-            nonlocal raw, plain
+            nonlocal length, plain
             for piece in pieces:
-                raw += piece
                 down.write(piece)
                 if flight:
-                    try:
+                    with contextlib.suppress(ssl.SSLWantReadError):
                         plain += len(client.read(65536))
-                    except ssl.SSLWantReadError:
-                        pass
-                begin = ends[-1] if ends else 0
-                while begin < len(raw):
-                    begin += 5 + int.from_bytes(raw[begin + 3 : begin + 5], "big")
-                    ends.append(begin)
+                begin = 0
+                while begin < len(piece):
+                    begin += 5 + int.from_bytes(piece[begin + 3 : begin + 5], "big")
+                    ends.append(length + begin)
                     wholes.append(plain)
+                length += len(piece)
 
-        try:
-            client.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        take(server.receive(up.read()))
-        client.do_handshake()
-        flight = len(raw)
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+            take(server.receive(up.read()))
+        flight = length
         client.write(b"POST / HTTP/1.1\r\n\r\n")
         take(server.receive(up.read()))
         assert plain == len(scenario.reply)
@@ -131,10 +145,16 @@ class Matrix:
     def cells(self, scenario: Scenario, measured: Measured) -> Iterator[Cell]:
         """Each fault at each byte."""
         name = scenario.name
-        length = self.records.ends[-1] if name == "tls" else sum(map(len, scenario.said))
+        if scenario.question:
+            # Of what does not fit in a system's buffers, the first bytes and some.
+            for kind in HEARD[name]:
+                places = (0, 1, 100, *range(1000, measured.whole, measured.whole // 6), measured.whole - 1)
+                yield from (Cell(name, Strike(kind, at, heard=True)) for at in (*places, measured.whole))
+            return
+        length = self.records(scenario).ends[-1] if scenario.all_tls else sum(map(len, scenario.said))
         for kind in CUTS:
             yield from (Cell(name, Strike(kind, at)) for at in range(length + 1))
-        for kind in ("flip",) if name == "tls" else GARBLES:
+        for kind in ("flip",) if scenario.all_tls else GARBLES:
             yield from (Cell(name, Strike(kind, at)) for at in range(length))
         last = measured.first if name == "connect" else measured.whole
         for kind in HEARD.get(name, ()):
@@ -147,7 +167,7 @@ class Matrix:
         scenario = SCENARIOS[cell.scenario]
         if cell.strike.heard:
             return self._unheard(scenario, cell.strike, measured)
-        if scenario.name == "tls":
+        if scenario.all_tls:
             return self._in_tls(scenario, cell.strike)
         ending = cell.strike.kind if cell.strike.kind in CUTS else "close" if scenario.ends else "stall"
         turns = struck(scenario.said, cell.strike)
@@ -164,22 +184,25 @@ class Matrix:
         return [Outcome("ProxyError") if read else read_reply(scenario.reply, ending)]
 
     def _in_tls(self, scenario: Scenario, strike: Strike) -> list[Outcome]:
-        kind, at, records = strike.kind, strike.at, self.records
+        kind, at, records = strike.kind, strike.at, self.records(scenario)
+        error = scenario.unconnected
         offset, begin = records.offset(at)
         if kind in CUTS:
             if at < records.flight:
                 late = Outcome("TimeoutError", None, "connect", waits=True)
-                return [late if kind == "stall" else Outcome("ConnectError")]
+                return [late if kind == "stall" else Outcome(error)]
             found = [read_reply(scenario.reply[: records.whole(at)], kind)]
-            if at == records.flight and kind == "reset":
+            if at == records.flight and kind == "reset" and not scenario.old_tls:
                 # The server has said its part, the client not: whether it can is a race that it may lose.
-                found.append(Outcome("ConnectError"))
+                found.append(Outcome(error))
             return found
-        # A garbled length may be longer, and its end is waited for then.
-        endings = ["reset", "stall"] if offset in (3, 4) else ["reset"]
+        # A garbled length may be longer, and its end is waited for then: a record's, or that of the message of the
+        # handshake in it.
+        lengths = (3, 4, 6, 7, 8) if at < records.flight else (3, 4)
+        endings = ["reset", "stall"] if offset in lengths else ["reset"]
         if at >= records.flight:
             return [read_reply(scenario.reply[: records.whole(begin)], ending) for ending in endings]
-        found = [Outcome("ConnectError")]
+        found = [Outcome(error)]
         if "stall" in endings:
             found.append(Outcome("TimeoutError", None, "connect", waits=True))
         if offset in (1, 2):
@@ -193,18 +216,14 @@ class Matrix:
         success = read_reply(scenario.reply, "stall", scenario.dialect)
         if kind in ("answer", "hang up") or at >= measured.whole:
             return [success]
-        if scenario.through == "socks5":
-            connecting, error = at < 24, "ProxyError"
-        elif scenario.through == "http":
-            connecting, error = True, "ProxyError"
-        else:
-            connecting, error = scenario.tls and at < measured.first, "ConnectError"
+        first = {"socks": 24, "connect": measured.whole}.get(scenario.name, measured.first if scenario.tls else 0)
+        connecting = at < first
         if kind == "stall":
             return [Outcome("TimeoutError", None, "connect" if connecting else "first_content", waits=True)]
-        found = [Outcome(error if connecting else "ReadError")]
-        if scenario.name == "tls" and at == measured.first:
+        found = [Outcome(scenario.unconnected if connecting else "ReadError")]
+        if scenario.all_tls and at == first:
             # As above.
-            found.append(Outcome("ConnectError"))
+            found.append(Outcome(scenario.unconnected))
         return found
 
 

@@ -29,17 +29,17 @@ _HOW_MUCH_IS_UNSENT = 0x894B
 # --- What is said ---------------------------------------------------------------------------------------
 
 
-def count(length: int) -> Callable[[bytes], int | None]:
+def count(length: int) -> Callable[[bytearray], int | None]:
     """A message of so many bytes."""
     return lambda heard: length if len(heard) >= length else None
 
 
-def head(heard: bytes) -> int | None:
+def head(heard: bytearray) -> int | None:
     """A message that is a head: up to its empty line."""
     return heard.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in heard else None
 
 
-def request(heard: bytes) -> int | None:
+def request(heard: bytearray) -> int | None:
     """A whole request, with the length that its head tells."""
     end = head(heard)
     if end is None:
@@ -54,7 +54,7 @@ def request(heard: bytes) -> int | None:
 class Turn(NamedTuple):
     """What is heard, and then said."""
 
-    hears: Callable[[bytes], int | None]
+    hears: Callable[[bytearray], int | None]
     """How many of these bytes are the message that is waited for; None: it is not there as a whole."""
     says: tuple[bytes, ...]
     """In TLS, each is a record of its own."""
@@ -66,18 +66,18 @@ class Script:
     def __init__(self, turns: Iterable[Turn], inner: Script | Secured | None = None) -> None:
         self._turns = list(turns)
         self._inner = inner
-        self._heard = b""
+        self._heard = bytearray()
 
     def receive(self, data: bytes) -> list[bytes]:
         """Bytes of the client; gives what is said to them."""
         self._heard += data
         said: list[bytes] = []
         while self._turns and (length := self._turns[0].hears(self._heard)) is not None:
-            self._heard = self._heard[length:]
+            del self._heard[:length]
             said += self._turns.pop(0).says
         if not self._turns and self._inner is not None and self._heard:
-            said += self._inner.receive(self._heard)
-            self._heard = b""
+            said += self._inner.receive(bytes(self._heard))
+            self._heard.clear()
         return said
 
     def ahead(self) -> list[bytes]:
@@ -152,10 +152,15 @@ class Over(Exception):
 class Conversation:
     """One connection."""
 
-    def __init__(self, sock: socket.socket, machine: Machine, strike: Strike, *, ends: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, machine: Machine, strike: Strike, over: threading.Event, *, ends: bool
+    ) -> None:
         self._socket = sock
         self._machine = machine
         self._strike = strike
+        # Set when the call has ended. (The end of a client that has more to say than the systems hold is not heard by
+        # who does not listen.)
+        self._over = over
         self._ends = ends
         self._said = 0
         self.heard = 0
@@ -214,7 +219,7 @@ class Conversation:
         elif kind == "close" and not self._strike.heard:
             self._close()
         elif kind == "stall":
-            self._wait_gone()
+            self._over.wait(PATIENCE)
         # Else it closes at once, and what was not listened to makes a reset of that.
         self._wait_sent()
         raise Over
@@ -229,11 +234,6 @@ class Conversation:
     def _wait_readable(self) -> None:
         select.select([self._socket], [], [], PATIENCE)
 
-    def _wait_gone(self) -> None:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLRDHUP)
-        poll.poll(PATIENCE * 1000)
-
     def _wait_sent(self) -> None:
         """Until the client's system has all of it: what it has received is read before the reset is heard of."""
         while int.from_bytes(fcntl.ioctl(self._socket, _HOW_MUCH_IS_UNSENT, bytes(4)), sys.byteorder):
@@ -246,6 +246,8 @@ class Lane:
     def __init__(self, play: Callable[[socket.socket], None]) -> None:
         self._play = play
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # Of what is not listened to, the system is not to take megabytes.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 512 * 1024)
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self._thread = threading.Thread(target=self._run, name="scripted peer")

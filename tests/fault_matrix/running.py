@@ -28,14 +28,14 @@ from .scenarios import PASSWORD, USER, Scenario
 
 FLAVOURS = ("sync", "asyncio", "trio")
 
-# Seconds for a deadline that is not to pass, and for one that is. With so many calls at once as there are lanes the
-# machine must be able to bring each to its fault within the latter; where it was not, the call is made once more.
-PATIENT, QUICK = 20.0, 0.25
-LANES, QUICK_LANES = 4, 48
-# How long a call may take beyond its deadlines: one that is idle has two of them, and what is drained comes after.
-MORE = 5.0
-# Alone, and with this deadline, a call that ended by a deadline too early is made again.
-SLOW = 1.5
+# Seconds for a deadline that is not to pass, and how many calls are made at once.
+PATIENT, LANES = 20.0, 4
+# The same where one is to pass. If the machine was too busy to bring a call to its fault within that time, it is made
+# again, with more of it and fewer others.
+STEPS = ((0.25, 48), (1.0, 8), (2.0, 1))
+# How long a call may take: one that waits for content, and then for more of it, waits for two deadlines; and what is
+# left is drained.
+LONGEST = 9.0
 
 
 class Way(NamedTuple):
@@ -54,7 +54,7 @@ WAYS = [Way(flavour, transport) for flavour in FLAVOURS for transport in sorted(
 class Ended(NamedTuple):
     """A call, and how it ended."""
 
-    cell: Cell
+    cell: Any
     outcome: Outcome
     seconds: float
     error: BaseException | None
@@ -68,14 +68,27 @@ class Port:
         self._scenario = scenario
         self.cell: Cell | None = None
         self.since = 0.0
+        self.over = threading.Event()
+        """Set when the call has ended."""
         self.last: Conversation | None = None
         self.lane = Lane(self._play)
 
     def _play(self, sock: socket.socket) -> None:
         # What no fault reaches.
         strike = Strike("close", sys.maxsize) if self.cell is None else self.cell.strike
-        self.last = Conversation(sock, self._matrix.machine(self._scenario), strike, ends=self._scenario.ends)
+        machine = self._matrix.machine(self._scenario)
+        self.last = Conversation(sock, machine, strike, self.over, ends=self._scenario.ends)
         self.last.play()
+
+    def begin(self, cell: Cell | None) -> Hearing:
+        """A call that is to meet this."""
+        self.cell, self.since, self.over = cell, time.monotonic(), threading.Event()
+        return Hearing(self)
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """What is asked."""
+        return [{"role": "user", "content": self._scenario.question}] if self._scenario.question else HI
 
     def options(self, timeout: Timeout, transport: Any) -> dict[str, Any]:
         """The arguments of a client that comes here."""
@@ -86,6 +99,8 @@ class Port:
         if scenario.through == "socks5":
             proxy = f"socks5://{USER}:{PASSWORD.replace(':', '%3A')}@127.0.0.1:{port}"
             return options | {"base_url": "http://127.0.0.1:80/v1", "proxies": proxy}
+        if scenario.through == "https":
+            return options | {"base_url": "http://127.0.0.1:80/v1", "proxies": f"https://127.0.0.1:{port}"}
         if scenario.through:
             return options | {"base_url": "https://127.0.0.1:443/v1", "proxies": f"http://127.0.0.1:{port}"}
         return options | {"base_url": f"{'https' if scenario.tls else 'http'}://127.0.0.1:{port}/v1"}
@@ -94,8 +109,8 @@ class Port:
 class Hearing:
     """One call's listener."""
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+    def __init__(self, port: Port) -> None:
+        self._port = port
         self._begin = time.monotonic()
         self._texts: dict[int, str] | None = None
 
@@ -106,7 +121,8 @@ class Hearing:
             self._texts[choice.index] = self._texts.get(choice.index, "") + (choice.delta.content or "")
 
     def ended(self, error: BaseException | None) -> Ended:
-        return Ended(self._cell, self._outcome(error), time.monotonic() - self._begin, error)
+        self._port.over.set()
+        return Ended(self._port.cell, self._outcome(error), time.monotonic() - self._begin, error)
 
     def _outcome(self, error: BaseException | None) -> Outcome:
         seen = None if self._texts is None else tuple(sorted(self._texts.items()))
@@ -136,8 +152,13 @@ class Batch:
         self.again = 0
         """How many calls were made once more, since a deadline had passed before their fault came."""
         (clean,) = self._run([None], PATIENT, 1)
-        # Without a fault, only what the server or the proxy says is wrong.
-        assert clean.error is None or isinstance(clean.error, (APIStatusError, ProxyError)), repr(clean.error)
+        self.clean = clean
+        """The call that has met no fault."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether without a fault only what the server or the proxy says is wrong."""
+        return self.clean.error is None or isinstance(self.clean.error, (APIStatusError, ProxyError))
 
     def cells(self) -> list[Cell]:
         return list(self._matrix.cells(self._scenario, self.measured))
@@ -150,21 +171,24 @@ class Batch:
         expected = {cell: self.expected(cell) for cell in cells}
         late = [cell for cell in cells if any(each.waits for each in expected[cell])]
         prompt = [cell for cell in cells if not any(each.waits for each in expected[cell])]
-        for some, seconds, lanes in ((prompt, PATIENT, LANES), (late, QUICK, QUICK_LANES)):
-            for ended in self._run(list(some), seconds, min(lanes, len(some))) if some else ():
-                if seconds == QUICK and ended.outcome.deadline and not agrees(ended.outcome, expected[ended.cell]):
-                    self.again += 1
-                    (once_more,) = self._run([ended.cell], SLOW, 1)
-                    yield once_more, expected[ended.cell]
+        for seconds, lanes in STEPS:
+            early = []
+            for ended in self._run(list(late), seconds, min(lanes, len(late))) if late else ():
+                if lanes > 1 and ended.outcome.deadline and not agrees(ended.outcome, expected[ended.cell]):
+                    early.append(ended.cell)
                 else:
                     yield ended, expected[ended.cell]
+            self.again += len(early)
+            late = early
+        for ended in self._run(list(prompt), PATIENT, min(LANES, len(prompt))) if prompt else ():
+            yield ended, expected[ended.cell]
 
     def _run(self, cells: list[Any], seconds: float, lanes: int) -> list[Ended]:
         ports = [Port(self._matrix, self._scenario) for _ in range(lanes)]
         timeout = Timeout(connect=seconds, first_content=seconds, idle=seconds)
         kind = TRANSPORTS[self._way.transport]
         make = kind.blocking if self._way.flavour == "sync" else kind.asynchronous
-        transport = make(verify=self._matrix.contexts.client, max_keepalive_connections=0)
+        transport = make(verify=self._matrix.contexts(self._scenario).client, max_keepalive_connections=0)
         left, found = deque(cells), list[Ended]()
         try:
             with watched(ports, self._way, 2 * seconds + 60):
@@ -196,14 +220,13 @@ def _sync(ports: list[Port], timeout: Timeout, transport: Any, left: deque[Any],
         with Client(**port.options(timeout, transport)) as client:
             while True:
                 try:
-                    port.cell = cell = left.popleft()
+                    cell = left.popleft()
                 except IndexError:
                     port.since = math.inf
                     return
-                port.since = time.monotonic()
-                heard, error = Hearing(cell), None
+                heard, error = port.begin(cell), None
                 try:
-                    for chunk in client.chat.completions.create(HI, MODEL, stream=True):
+                    for chunk in client.chat.completions.create(port.messages, MODEL, stream=True):
                         heard.chunk(chunk)
                 except Exception as caught:
                     error = caught
@@ -219,11 +242,9 @@ async def _async(ports: list[Port], timeout: Timeout, transport: Any, left: dequ
     async def work(port: Port) -> None:
         async with AsyncClient(**port.options(timeout, transport)) as client:
             while left:
-                port.cell = cell = left.popleft()
-                port.since = time.monotonic()
-                heard, error = Hearing(cell), None
+                heard, error = port.begin(left.popleft()), None
                 try:
-                    async for chunk in client.chat.completions.create(HI, MODEL, stream=True):
+                    async for chunk in client.chat.completions.create(port.messages, MODEL, stream=True):
                         heard.chunk(chunk)
                 except Exception as caught:
                     error = caught

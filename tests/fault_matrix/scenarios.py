@@ -26,10 +26,24 @@ class Scenario(NamedTuple):
     handshake: tuple[Turn, ...] = ()
     """With the proxy, before it."""
     through: str = ""
-    """What the proxy speaks: "socks5", "http", or ""."""
+    """What the proxy speaks: "socks5", "http", "https" (it is spoken to in TLS), or ""."""
     tls: bool = False
+    old_tls: bool = False
+    """It is TLS 1.2."""
     ends: bool = False
     """The peer ends the connection when all is said: the body has no other end."""
+    question: str = ""
+    """What is asked, if that matters."""
+
+    @property
+    def all_tls(self) -> bool:
+        """All that is said is said in TLS."""
+        return self.tls and not self.handshake
+
+    @property
+    def unconnected(self) -> str:
+        """The class of what goes wrong before there is a connection."""
+        return "ProxyError" if self.through else "ConnectError"
 
     @property
     def reply(self) -> bytes:
@@ -94,6 +108,7 @@ SOCKS = (
 ESTABLISHED = b"HTTP/1.1 200 Established\r\nVia: 1.1 x\r\n\r\n"
 UNAUTHORIZED = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 4\r\n\r\nwho?"
 SHORT = reply([SAID[0], DONE])
+LONG = 3 * 1024 * 1024
 
 SCENARIOS = {
     each.name: each
@@ -120,6 +135,10 @@ SCENARIOS = {
         Scenario("socks", SHORT, handshake=SOCKS, through="socks5"),
         Scenario("connect", SHORT, handshake=(Turn(head, (ESTABLISHED,)),), through="http", tls=True),
         Scenario("connect-407", (), handshake=(Turn(head, (UNAUTHORIZED,)),), through="http", tls=True),
+        Scenario("https-proxy", SHORT, through="https", tls=True),
         Scenario("tls", reply([*SAID, DONE]), tls=True),
+        Scenario("tls-1.2", SHORT, tls=True, old_tls=True),
+        # More than a system's buffers hold: who is not listened to can't send it.
+        Scenario("long-request", SHORT, question="Hi" * LONG),
     )
 }

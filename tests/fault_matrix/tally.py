@@ -15,7 +15,7 @@ from small_tls import small_tls
 
 from .cells import Cell, Contexts, Matrix
 from .peer import CUTS
-from .running import MORE, SLOW, Batch, Way, agrees
+from .running import LONGEST, Batch, Way, agrees
 from .scenarios import SCENARIOS
 
 
@@ -115,13 +115,16 @@ def run_part(part: Part) -> Tally:
     scenario, way, tally = part.scenario, part.way, Tally()
     with complaints(tally.problems, f"{scenario}/{way}"), no_leaks():
         batch = Batch(matrix(), SCENARIOS[scenario], way)
+        if not batch.is_well:
+            tally.problems.append(f"{scenario}/{way}, without a fault: {batch.clean.error!r}")
+            return tally
         for ended, expected in batch.run(list(part.cells) or sample(batch, part.every)):
             outcome, name = ended.outcome, f"{ended.cell}/{way}"
             tally.counts[scenario, ended.cell.fault, str(way), outcome.error or "success"] += 1
             if not agrees(outcome, expected):
                 wanted = "; or ".join(map(str, expected))
                 tally.problems.append(f"{name}: {outcome}, not {wanted}. {ended.error!r}"[:600])
-            elif ended.seconds > MORE + (2 * SLOW if outcome.deadline else 0):
+            elif ended.seconds > LONGEST:
                 tally.problems.append(f"{name}: took {ended.seconds:.1f} s")
         tally.again = batch.again
     return tally

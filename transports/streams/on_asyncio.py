@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -87,8 +88,20 @@ class AsyncioStream(Layers, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         if self._lost is None:
+            if exc is not None:
+                self._read_the_rest()
             self._lost = exc if isinstance(exc, OSError) else ConnectionResetError("the connection is gone")
         self._tell_lost()
+
+    def _read_the_rest(self) -> None:
+        """A write that fails is asyncio's end, whatever has come and is not read yet: the answer of a peer that does
+        not hear a request to its end. The socket is there until this returns."""
+        with contextlib.suppress(OSError, ValueError):
+            known = self._transport.get_extra_info("socket")
+            with socket.fromfd(known.fileno(), known.family, known.type, known.proto) as twin:
+                twin.setblocking(False)
+                while data := twin.recv(READ):
+                    self.data_received(data)
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
