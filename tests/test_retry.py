@@ -387,3 +387,11 @@ def test_a_redirect_in_the_stream_is_none() -> None:
         ConflictError("x"),
     ):
         assert redirect_target(error, "https://s/") is None
+
+
+def test_what_effects_show() -> None:
+    """A URL may hold a key."""
+    url = "http://s/v1?key=0123456789"
+    assert repr(Send("p")) == "Send('p')"
+    assert repr(Send("p", url)) == "Send('p', 'http://s/v1?key=***')"
+    assert repr(Outcome(None, url=url)) == "Outcome(None, 'http://s/v1?key=***')"
