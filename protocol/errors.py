@@ -122,13 +122,14 @@ class APIStatusError(APIError):
         self.retry_after = retry_after
         """Seconds, as ``retry-after-ms`` or ``Retry-After`` says, whatever its size; or None."""
         self.body = body
-        """The decoded JSON of the error, or its text."""
+        """The decoded JSON of the error, or its text; its secrets cut out."""
         self.code = code
         """The server's own code, as it sent it: text or a number."""
         self.type = type
         self.param = param
         self.headers = list(headers)
-        """The reply's header fields, names in lower case."""
+        """The reply's header fields, names in lower case; secrets are cut out of their values, though not out of the
+        bytes of a ``Location``, which only shows without them."""
 
 
 class BadRequestError(APIStatusError):
@@ -173,7 +174,7 @@ class RedirectError(APIStatusError):
     def __init__(self, message: str, *, location: str | None = None, **details: Any) -> None:
         super().__init__(message, **details)
         self.location = location
-        """The ``Location`` field as the server sent it, or None."""
+        """The ``Location`` field, its secrets cut out, or None."""
 
 
 class StreamError(APIError):

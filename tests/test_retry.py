@@ -405,3 +405,11 @@ def test_a_wait_longer_than_anybody_wants_is_told() -> None:
     bad = status(400, retry_after="301")
     assert given_up(script(attempts("p", RetryPolicy(max_retries=3)), bad)) is bad
     assert bad.gave_up == "", "it would not have been tried again anyway"
+
+
+def test_what_effects_show() -> None:
+    """A URL may hold a key."""
+    url = "http://s/v1?key=0123456789"
+    assert repr(Send("p")) == "Send('p')"
+    assert repr(Send("p", url)) == "Send('p', 'http://s/v1?key=***')"
+    assert repr(Outcome(None, url=url)) == "Outcome(None, 'http://s/v1?key=***')"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -569,3 +571,22 @@ def test_a_key_in_the_name_of_a_request_is_not_shown() -> None:
         error = failure(read(b"<", status=code, headers=[(b"x-request-id", b"for sk-canary-1234")], context=context))
         assert "sk-canary" not in str(error)
         assert "request id for ***" in str(error)
+
+
+# --- Header fields, as errors show them -------------------------------------------------------------
+
+
+def test_a_field_with_a_secret() -> None:
+    secret = "sk-live-0123456789abcdef"
+    location = b"https://elsewhere/?key=" + secret.encode() + b"&n=\xff"
+    headers = [(b"Location", location), (b"X-Said", b"\xff" + secret.encode()), (b"X-Plain", b"\xff")]
+    error: Any = failure(read(b"", status=307, headers=headers, context=Context(secrets=(secret,))))
+    (_, where), said, plain = error.headers
+    assert (said, plain) == ((b"x-said", b"\xff***"), (b"x-plain", b"\xff"))
+    # It is followed as it was sent, within the origin.
+    assert (where, where.decode("latin-1")) == (location, location.decode("latin-1"))
+    for shown in (repr(where), str(where), f"{where}", repr(vars(error)), repr(vars(copy.deepcopy(error)))):
+        assert secret not in shown
+        assert "key=***&n=" in shown
+    assert pickle.loads(pickle.dumps(where)) == location.replace(secret.encode(), b"***")
+    assert error.location == "https://elsewhere/?key=***&n=\xff"
