@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import APIError, ChatCompletionChunk, ChunkChoice, StreamFailed, TransportError
+from deltawire.protocol import APIError, ChatCompletionChunk, ChunkChoice, StreamFailed, TransportError, UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -130,7 +131,12 @@ class AsyncStream(_Reading):
     """As `Stream`, for ``async for`` and ``async with``. Cancelling a wait closes the connection."""
 
     def __init__(self, attempt: Attempt, exchange: AsyncExchange, owner: object, retries_taken: int) -> None:
+        from deltawire.transports._lifetime import running_loop
+
         super().__init__(attempt, retries_taken)
+        self._thread = get_ident()
+        # Weakly, since a stream may outlive its loop, but not keep it.
+        self._loop: weakref.ref[Any] = weakref.ref(running_loop())
         self._exchange = exchange
         self._owner = owner
         self._finalizer = weakref.finalize(self, exchange.abandon)
@@ -145,7 +151,13 @@ class AsyncStream(_Reading):
             if self._over:
                 # As in `Stream`, by another task.
                 raise StopAsyncIteration
-            self._events = (await self._exchange.next_events())[::-1]
+            if get_ident() != self._thread:
+                self._check_loop(None)
+            try:
+                self._events = (await self._exchange.next_events())[::-1]
+            except (RuntimeError, TypeError) as error:
+                self._check_loop(error)
+                raise
         event = self._events.pop()
         if isinstance(event, ChatCompletionChunk):
             event._provider = self._provider
@@ -156,6 +168,16 @@ class AsyncStream(_Reading):
         if isinstance(event, StreamFailed):
             raise self._error(event)
         raise StopAsyncIteration
+
+    def _check_loop(self, error: Exception | None) -> None:
+        """Refuse to wait in another event loop than the stream's: that would not hear of it, or say so in words of its
+        own (``error``), or lose its own way."""
+        from deltawire.transports._lifetime import running_loop
+
+        if self._loop() is not running_loop():
+            raise UsageError("the stream is of another event loop: read it in the one that it was begun in") from error
+        # Loops may go on in another thread.
+        self._thread = get_ident()
 
     async def aclose(self) -> None:
         """End the reply and free its connection. Idempotent; iterating ends after it."""

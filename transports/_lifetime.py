@@ -61,7 +61,10 @@ class Runner:
     async def uncancelled(self, closing: Closing) -> None:
         """Run it to its end, whoever cancels the caller meanwhile, and however often."""
         with anyio.CancelScope(shield=True):
-            if self._trio is not None:
+            if self._loop() is not running_loop():
+                # Closed from another loop, which may not wait for what is this one's.
+                await _quietly(closing)
+            elif self._trio is not None:
                 await closing()
             else:
                 # asyncio's own cancellation knows no such scopes; so it hits one who only waits.

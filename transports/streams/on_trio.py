@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -107,7 +108,9 @@ class TrioStream(SocketLayers):
         if self.closed:
             return
         self.closed = True
-        trio.lowlevel.notify_closing(self._socket)
+        # RuntimeError: where trio does not run, nobody waits by its means.
+        with contextlib.suppress(RuntimeError):
+            trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
         if self.watched:
             self._overseer.forget(self)
