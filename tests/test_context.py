@@ -103,7 +103,7 @@ def test_an_excerpt_is_redacted_before_it_is_cut() -> None:
     for before in range(12):
         text = "x" * before + "0123456789" + "y" * 20
         assert context.excerpt(text, 10) == ("x" * before + "***" + "y" * 20)[:10] + "..."
-    assert Context(secrets=("é" * 10, "x")).window(5) == 25, "in bytes: it may be met as such"
+    assert Context(secrets=("é" * 10, "x")).window(5) == 65, "its longest form: six bytes a letter in a URL"
     assert Context().window(7) == 7
 
 
