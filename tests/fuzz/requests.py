@@ -171,7 +171,7 @@ def check_request(parts: Parts, request: HTTPRequest) -> None:
         assert re.fullmatch(VALUE, value)
         assert value == value.strip()
     place = re.split("[/?#]", parts.base.partition("://")[2])[0].lower()
-    if place.isascii():
+    if place and place.isascii():
         standard = ":443" if parts.base.lower().startswith("https") else ":80"
         assert request.parts.authority == re.sub(":0*([0-9]+)$", r":\1", place).removesuffix(standard).removesuffix(":")
 
