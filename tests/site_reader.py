@@ -74,7 +74,8 @@ def read_body(status: int, body: bytes) -> Dict:
         )
     if body.lstrip().startswith((b"{", b"[")):
         return finished(status, "", [], json.loads(body))
-    said, lines = "", []
+    said = ""
+    lines: list[str] = []
     events, pending, _ = parse_sse(body)
     for event in (json.loads(each["data"]) for each in events + pending):
         if event["type"] == "live" and event.get("subtype") in (None, "", "content"):
