@@ -191,7 +191,7 @@ def by_atheris(python: Path, name: str, seconds: float, number: int, tokens: lis
         )  # fmt: skip
     last = re.findall(r"cov: (\d+).*?corp: (\d+)/", said)
     edges, corpus = map(int, last[-1]) if last else (None, None)
-    executions = re.search(r"stat::number_of_executed_units: (\d+)", said)
+    executions = re.search(r"stat::number_of_executed_units: (\d+)", said) or re.search(r"(?s:.*)^#(\d+)", said, re.M)
     return Result(
         name, "atheris", int(executions[1]) if executions else 0, min(took, seconds), corpus, edges, found(status, said)
     )

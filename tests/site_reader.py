@@ -41,7 +41,9 @@ def finished(status: int, said: str, lines: list[str], value: Dict) -> Dict:
     if value.get("success") is not None and not value["success"]:
         return outcome(status, verdict=class_of_status(status_of_error(value)), text=said, status_lines=lines)
     text = said or value["reply"]
-    if not text and not value["images"] and not value["actions"]:
+    if not isinstance(text, str):
+        raise TypeError("the plugin's replies are texts")
+    if not text and not value["images"] and not value["actions"] and not value.get("blocks"):
         return outcome(status, verdict="EmptyReplyError", status_lines=lines)
     return outcome(
         status,
@@ -72,17 +74,19 @@ def read_body(status: int, body: bytes) -> Dict:
         )
     if body.lstrip().startswith((b"{", b"[")):
         return finished(status, "", [], json.loads(body))
-    said, lines = "", []
+    said = ""
+    lines: list[str] = []
     events, pending, _ = parse_sse(body)
     for event in (json.loads(each["data"]) for each in events + pending):
-        if event["type"] == "live" and "subtype" not in event:
+        if event["type"] == "live" and event.get("subtype") in (None, "", "content"):
             said += event["data"]
-        elif event["type"] == "live":
-            lines.append(event["data"])
         elif event["type"] == "error":
             return outcome(status, verdict="APIStatusError", text=said, status_lines=lines, words=event["data"])
-        else:
+        elif event["type"] == "end":
             return finished(status, said, lines, json.loads(event["data"]))
+        else:
+            # A line of the site's log, of whatever type.
+            lines.append(event["data"])
     return outcome(status, verdict="TruncatedStreamError", text=said, status_lines=lines)
 
 

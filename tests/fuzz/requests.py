@@ -171,7 +171,7 @@ def check_request(parts: Parts, request: HTTPRequest) -> None:
         assert re.fullmatch(VALUE, value)
         assert value == value.strip()
     place = re.split("[/?#]", parts.base.partition("://")[2])[0].lower()
-    if place.isascii():
+    if place and place.isascii():
         standard = ":443" if parts.base.lower().startswith("https") else ":80"
         assert request.parts.authority == re.sub(":0*([0-9]+)$", r":\1", place).removesuffix(standard).removesuffix(":")
 
@@ -186,7 +186,7 @@ def check_head(parts: Parts, sent: Head, request: HTTPRequest) -> None:
     fields = dict(sent.fields)
     if (parts.name or "").lower() != "host":
         assert fields["host"].decode() == request.parts.authority
-        assert re.fullmatch(rb"[a-z0-9._~-]+(:\d+)?|\[[0-9a-f:.%a-z]+\](:\d+)?", fields["host"]), fields["host"]
+        assert re.fullmatch(rb"[a-z0-9._~-]+(:\d+)?|\[[0-9a-z:.%_~-]+\](:\d+)?", fields["host"]), fields["host"]
     if parts.name and not parts.removes:
         hidden = absolute and parts.name.lower() == "proxy-authorization"
         assert hidden or fields[parts.name.lower()] == parts.value.encode("latin-1")
