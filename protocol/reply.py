@@ -57,11 +57,12 @@ from .errors import (
     UsageError,
 )
 from .events import Event, StreamEnded, StreamFailed
+from .fields import request_id, shown_id
 from .kinds import kind_of, read_blocks, reader_for
 from .limits import DEFAULT_LIMITS, Limits
 from .sse import BlockSplitter, parse_block
 from .states import TRANSITIONS, State
-from .status import ErrorObject, request_id, shown_id, status_error, stream_error
+from .status import ErrorObject, status_error, stream_error
 from .stopping import StopWords
 
 if TYPE_CHECKING:

@@ -56,8 +56,8 @@ from .errors import (
     TruncatedStreamError,
     UnprocessableEntityError,
 )
+from .fields import header, retry_after
 from .reserved import Reserved
-from .status import header, retry_after
 from .urls import same_origin_target, shown_url
 
 if TYPE_CHECKING:
