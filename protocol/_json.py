@@ -61,6 +61,12 @@ def _check_depth(payload: bytes, value: Any) -> None:
         raise ValueError(_TOO_DEEP)
 
 
+def is_dense(payload: bytes, most: float) -> bool:
+    """Whether a JSON document may hold more objects than this. (Braces in strings count, too: a million of them is no
+    text of a model's.)"""
+    return len(payload) > most and payload.count(b"{") > most
+
+
 def _parse_int(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 

@@ -18,6 +18,7 @@ ten times the space of its letters: so every now and then the last ones are made
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from .chunks import (
@@ -179,9 +180,10 @@ class _ChoiceParts:
         self.extra: dict[str, Any] = {}
         self.message_extra: dict[str, Any] = {}
 
-    def add_rest(self, choice: ChunkChoice, read: Read | None) -> None:
-        """All but the text. ``read``: None, if the vendor fields don't count."""
+    def add_rest(self, choice: ChunkChoice, read: Read | None) -> int:
+        """All but the text; gives how many tool calls have begun. ``read``: None, if the vendor fields don't count."""
         delta = choice.delta
+        begun = 0
         self.role = self.role or delta.role
         self.finish_reason = choice.finish_reason or self.finish_reason
         if delta.reasoning_content is not None:
@@ -191,10 +193,12 @@ class _ChoiceParts:
         if delta.tool_calls:
             if self.calls is None:
                 self.calls = _Calls()
+            begun = -len(self.calls.all)
             for fragment in delta.tool_calls:
                 call = self.calls.add(fragment)
                 if read is not None:
                     _merge(call.extra, fragment._extra(read))
+            begun += len(self.calls.all)
         if delta.function_call is not None:
             if self.function_call is None:
                 self.function_call = _Call(0)
@@ -205,6 +209,7 @@ class _ChoiceParts:
             self.audio.add(delta.audio)
         if choice.logprobs is not None:
             self.add_logprobs(choice.logprobs)
+        return begun
 
     def add_logprobs(self, logprobs: Logprobs) -> None:
         if logprobs.content is not None:
@@ -266,11 +271,16 @@ class Accumulator:
     """
 
     __slots__ = (
-        "_choices", "_extra", "_extras", "_first", "_packed_at", "_usage", "contents", "last", "named", "texts",
+        "_choices", "_extra", "_extras", "_first", "_packed_at", "_usage", "contents", "last", "most", "named",
+        "opened", "texts",
     )  # fmt: skip
 
-    def __init__(self, *, extras: bool = True) -> None:
+    def __init__(self, *, extras: bool = True, most: float = math.inf) -> None:
         self._extras = extras
+        self.most = most
+        """How many objects an event may hold, and the reply open (`Limits.objects`): for readers of events to mind."""
+        self.opened = 0
+        """How many choices, and tool calls of theirs, there are."""
         self._choices: dict[int, _ChoiceParts] = {}
         # The content of each choice so far. A reader may append here itself what comes in a chunk
         # that holds one choice and nothing but its text (nearly all chunks do), and note it as `last`.
@@ -314,7 +324,7 @@ class Accumulator:
             delta = choice.delta
             if delta.content is not None:
                 parts.content.append(delta.content)
-            parts.add_rest(choice, read)
+            self.opened += parts.add_rest(choice, read)
             parts.pack()
             if read is not None:
                 _merge(parts.extra, choice._extra(read))
@@ -352,6 +362,7 @@ class Accumulator:
         if parts is None:
             parts = self._choices[index] = _ChoiceParts(index)
             self.texts[index] = parts.content
+            self.opened += 1
         return parts
 
     def completion(self) -> ChatCompletion:

@@ -9,11 +9,11 @@ MIB = 1024 * KIB
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds, in bytes, on what one reply may make a machine keep.
+    """Bounds on what one reply may make a machine keep: in bytes, but for ``objects``.
 
-    Every machine checks a bound before it grows a buffer, so memory stays near the bound however
-    the bytes are split. Over a bound the reply fails with :class:`LimitExceededError`, which names
-    the field; the events before it are delivered first.
+    Every machine checks a bound before it grows a buffer, so what it keeps of the bytes stays near the bound however
+    they are split. Over a bound the reply fails with :class:`LimitExceededError`, which names the field; the events
+    before it are delivered first.
 
     Raises ``ValueError`` for a bound below 1.
     """
@@ -44,10 +44,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     document: int = 64 * MIB
     """A reply that is one JSON document."""
 
+    # Decoded, an object takes some hundred bytes, of which its JSON may have been two. Servers send the most of them as
+    # logprobs: twenty alternatives a token make 840,000 of a document of 40,000 tokens.
+    objects: int = 1_000_000
+    """JSON objects in one event or document; and choices, with their tool calls, in all of a stream."""
+
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             if getattr(self, name) < 1:
-                raise ValueError(f"Limits.{name} must be at least 1 byte, not {getattr(self, name)!r}")
+                unit = "" if name == "objects" else " byte"
+                raise ValueError(f"Limits.{name} must be at least 1{unit}, not {getattr(self, name)!r}")
 
 
 DEFAULT_LIMITS = Limits()

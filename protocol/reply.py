@@ -38,13 +38,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import verdicts
+from ._json import is_dense
 from .accumulate import Accumulator
 from .bodies import ContentDecoder, Sniffer
 from .chunks import ChatCompletion
 from .context import NO_CONTEXT, Context
 from .dialects.opchatgpts import cut, new_token
 from .dialects.openai import chunk_of
-from .dialects.signals import EMPTY, BadEvent
 from .errors import (
     APIError,
     DeltawireError,
@@ -62,7 +62,7 @@ from .kinds import kind_of, read_blocks, reader_for
 from .limits import DEFAULT_LIMITS, Limits
 from .sse import BlockSplitter, parse_block
 from .states import TRANSITIONS, State
-from .status import ErrorObject, status_error, stream_error
+from .status import ErrorObject, status_error
 from .stopping import StopWords
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Reply:
         context: Context | None = None,
         stop: str | Sequence[str] | None = None,
     ) -> None:
-        self._kind = kind_of(dialect)
+        self.kind = kind_of(dialect)
+        """How it is read."""
         self.dialect = dialect
         self.stream = stream
         self.context = context or NO_CONTEXT
@@ -109,10 +110,10 @@ class Reply:
         self.done = False
         """Whether the verdict has been given."""
         self._splitter = BlockSplitter(self.limits, at_start=False)
-        self.accumulator = Accumulator(extras=False)
+        self.accumulator = Accumulator(extras=False, most=self.limits.objects)
         """What has come so far, without vendor fields; only to be looked at."""
         self._stop = None if stop is None else StopWords(stop)
-        self._reader = reader_for(self._kind, self.accumulator, self._stop)
+        self._reader = reader_for(self.kind, self.accumulator, self._stop)
         self._sniffer = Sniffer(b"")
         self._decoder: ContentDecoder | None = None
         self._body = bytearray()
@@ -150,7 +151,7 @@ class Reply:
             self._decoder = ContentDecoder.for_codings(codings)
         except ValueError as error:
             if 200 <= status < 300:
-                return self._fail(UnexpectedReplyError(f"{error}{self._where()}"))
+                return self._fail(UnexpectedReplyError(f"{error}{self.where()}"))
             # The status says enough; the words in the body are lost.
             return self._fail(status_error(status, self.headers, b"", self.context, self.dialect))
         if 200 <= status < 300:
@@ -194,7 +195,7 @@ class Reply:
             if self.state is _ERROR_BODY:
                 return events + self._finish(error)
             what = f"the body is not in the Content-Encoding it claims: {error}"
-            events += self._fail(UnexpectedReplyError(f"{what}{self._where()}"))
+            events += self._fail(UnexpectedReplyError(f"{what}{self.where()}"))
         return events
 
     def end(self) -> list[Event]:
@@ -252,20 +253,15 @@ class Reply:
 
     def _conclude(self, signal: Signal) -> list[Event]:
         """What an event said beside chunks: the end, or an error."""
-        if isinstance(signal, BadEvent):
-            return self._fail(verdicts.malformed(signal.what, self.context, self._where(), signal.data))
-        if isinstance(signal, ErrorObject):
-            return self._fail(stream_error(signal, self.headers, self.context, self.dialect))
-        if signal == EMPTY:
-            return self._fail(verdicts.empty(self._kind.empty, self._where()))
-        return self._ended()
+        error = verdicts.of_signal(signal, self)
+        return self._ended() if error is None else self._fail(error)
 
     def _sniff(self, data: bytes) -> list[Event]:
         decided = self._sniffer.receive(data)
         if decided is None:
             return []
         seen = self._sniffer.seen
-        decided = self._kind.reads(decided)
+        decided = self.kind.reads(decided)
         if decided == "events":
             self.state = _EVENTS
             self._plain_events = self._decoder is None
@@ -307,7 +303,7 @@ class Reply:
         if self.state is _DOCUMENT:
             return self._finish_document(error)
         if self.state is _UNEXPECTED:
-            return self._fail(self._unexpected(self._kind.neither, bytes(self._body)), error)
+            return self._fail(self._unexpected(self.kind.neither, bytes(self._body)), error)
         events: list[Event] = []
         if self.state is _EVENTS:
             events += self._read_pending()
@@ -333,14 +329,16 @@ class Reply:
     def _finish_document(self, error: Exception | None) -> list[Event]:
         body = bytes(self._body)
         self._body.clear()
+        if is_dense(body, self.limits.objects):
+            return self._too_large("the document", "objects", self.limits.objects)
         try:
-            whole = self._kind.document(body)
+            whole = self.kind.document(body)
         except ValueError as problem:
             return self._truncated(error, f"the JSON document is cut off or broken ({problem})", body)
         if whole is None:
-            if error is not None and self._kind.is_page:
+            if error is not None and self.kind.is_page:
                 return self._truncated(error)
-            return self._fail(self._unexpected(self._kind.other, body))
+            return self._fail(self._unexpected(self.kind.other, body))
         if isinstance(whole, (ErrorObject, str)):
             return self._conclude(whole)
         if not isinstance(whole, ChatCompletion):
@@ -365,7 +363,7 @@ class Reply:
             return self._fail(error)
         if not what:
             what = "the reply is empty" if self._received == 0 else "the reply ends before it is complete"
-        return self._fail(verdicts.truncated(what, self.context, self._where(), error, body), error)
+        return self._fail(verdicts.truncated(what, self.context, self.where(), error, body), error)
 
     def _fail(self, error: DeltawireError, cause: Exception | None = None) -> list[Event]:
         events: list[Event] = []
@@ -386,12 +384,13 @@ class Reply:
         self._plain_events = False
 
     def _unexpected(self, what: str, body: bytes) -> UnexpectedReplyError:
-        return verdicts.unexpected(what, self.context, self._where(), body)
+        return verdicts.unexpected(what, self.context, self.where(), body)
 
     def _too_large(self, what: str, name: str, limit: int) -> list[Event]:
-        return self._fail(verdicts.too_large(what, self._where(), name, limit))
+        return self._fail(verdicts.too_large(what, self.where(), name, limit))
 
-    def _where(self) -> str:
+    def where(self) -> str:
+        """Where this happens, as errors say it."""
         return self.context.where(shown_id(self.headers, self.context))
 
     def _check(self, verb: str) -> None:

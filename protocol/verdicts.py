@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .dialects.signals import BadEvent
+from .dialects.signals import EMPTY, TOO_MANY, BadEvent
 from .errors import (
     APIStatusError,
     ConnectError,
@@ -21,12 +21,13 @@ from .errors import (
     UnexpectedReplyError,
 )
 from .events import StreamEnded, StreamFailed
-from .status import ErrorObject
+from .status import ErrorObject, stream_error
 
 if TYPE_CHECKING:
     from .context import Context
     from .dialects.signals import Signal
     from .events import Event
+    from .reply import Reply
 
 # How much of a body that is no chat reply is kept to be shown.
 FIRST_BYTES = 2000
@@ -73,6 +74,18 @@ def broken(error: Exception, context: Context) -> ReadError:
     return ReadError(f"the connection broke{context.where()}: {reason}")
 
 
+def of_signal(signal: Signal, reply: Reply) -> DeltawireError | None:
+    """What an event said beside chunks; None: that the reply is over, and good."""
+    where = reply.where()
+    if isinstance(signal, BadEvent):
+        return malformed(signal.what, reply.context, where, signal.data)
+    if isinstance(signal, ErrorObject):
+        return stream_error(signal, reply.headers, reply.context, reply.dialect)
+    if signal == EMPTY:
+        return empty(reply.kind.empty, where)
+    return too_large("an event, or the stream,", where, "objects", reply.limits.objects) if signal == TOO_MANY else None
+
+
 def empty(why: str, where: str) -> EmptyReplyError:
     """A reply that ended in good order, and said nothing."""
     return EmptyReplyError(f"the reply is empty{where}: {why}")
@@ -80,7 +93,8 @@ def empty(why: str, where: str) -> EmptyReplyError:
 
 def too_large(what: str, where: str, name: str, limit: int) -> LimitExceededError:
     """More than ``Limits.name`` allows."""
-    message = f"{what} is larger than {limit} bytes (Limits.{name}){where}: raise it if you expect that"
+    size = f"holds more than {limit} objects" if name == "objects" else f"is larger than {limit} bytes"
+    message = f"{what} {size} (Limits.{name}){where}: raise it if you expect that"
     return LimitExceededError(message, limit_name=name, limit=limit)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 from typing import TYPE_CHECKING, Any
@@ -602,3 +603,22 @@ def test_a_fragment_may_hold_no_function() -> None:
         fragment(0, "a"), fragment(0, None, "f", "{"), fragment(), fragment(arguments="}")
     ) == [("a", "f", "{}")]  # fmt: skip
     assert calls(fragment(), fragment(arguments="{}")) == [(None, None, "{}")]
+
+
+def test_what_has_been_opened_is_counted() -> None:
+    """Choices, and tool calls of theirs: what an accumulator keeps for each of them, however little it says."""
+    accumulator = Accumulator()
+    assert (accumulator.opened, accumulator.most) == (0, math.inf)
+    call = ToolCallDelta(index=0, id="a")
+    for fragments, opened in (
+        (None, 1),
+        ([call], 2),
+        ([call, ToolCallDelta(index=1)], 3),
+        ([ToolCallDelta(id="a"), ToolCallDelta(id="b"), ToolCallDelta(id="c")], 5),
+        ([], 5),
+    ):
+        accumulator.add(ChatCompletionChunk(choices=[ChunkChoice(index=0, delta=Delta(tool_calls=fragments))]))
+        assert accumulator.opened == opened
+    accumulator.add(ChatCompletionChunk(choices=[ChunkChoice(index=each, delta=Delta()) for each in (0, 7, 7, -1)]))
+    assert accumulator.opened == 7
+    assert Accumulator(most=5).most == 5

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltawire.protocol import Context, Endpoint, HTTPRequest, Proxy
-from deltawire.protocol.reserved import Reserved
 from deltawire.protocol.urls import parse_url
 
 KEY = "sk-live-0123456789abcdef"
@@ -285,16 +284,6 @@ def test_what_a_proxy_holds() -> None:
     """The machines that speak to proxies look for its password in all forms, too."""
     proxy = Proxy("http", "p", 1, "me", ODD)
     assert Context(secrets=proxy.secrets).redact(f"{quote(ODD)} {html.escape(ODD)}") == "*** ***"
-
-
-def test_what_is_reserved() -> None:
-    class Held(Reserved, frozen=True):
-        secret: str
-
-        def __repr__(self) -> str:
-            return "<Held>"
-
-    assert Held("x").__rich_repr__() == [("shown", "<Held>")]
 
 
 def test_what_a_url_shows() -> None:

@@ -11,7 +11,7 @@ from feeding import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.protocol._json import MAX_DEPTH, clean, join_surrogates, loads, loads_keeping_surrogates
+from deltawire.protocol._json import MAX_DEPTH, clean, is_dense, join_surrogates, loads, loads_keeping_surrogates
 
 HIGH, LOW, WAVE = "\ud83d", "\udc4b", "\U0001f44b"
 LOST = "\ufffd"
@@ -162,3 +162,13 @@ def test_any_bytes_are_json_or_a_value_error(document: bytes) -> None:
         return
     # (NaN is not equal to itself.)
     assert repr(value) == repr(clean(loads_keeping_surrogates(document)))
+
+
+def test_how_many_objects_there_may_be() -> None:
+    """They are counted by what begins them; lists are none, and what is short can't hold many."""
+    assert not is_dense(b'{"a": [{}, {}]}', 3)
+    assert is_dense(b'{"a": [{}, {}]}', 2)
+    assert not is_dense(b"[[], [], [], []]", 1)
+    assert is_dense(b'"{{{"', 2)
+    assert is_dense(b"{{{{", 3)
+    assert not is_dense(b"{{{", 3)

@@ -19,11 +19,12 @@ DEFAULTS = {
     "head": 64 * KIB,
     "reply": 256 * MIB,
     "document": 64 * MIB,
+    "objects": 1_000_000,
 }
 
 
 def test_the_defaults() -> None:
-    """What is promised to those who leave them: in bytes."""
+    """What is promised to those who leave them: in bytes, but for objects."""
     assert msgspec.structs.asdict(Limits()) == DEFAULTS
     assert Limits() == DEFAULT_LIMITS
     # A line fits into an event, and both, as a document, into a reply.
@@ -31,11 +32,12 @@ def test_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_one_byte_is_the_least(name: str) -> None:
+def test_one_is_the_least(name: str) -> None:
     given: dict[str, Any] = {name: 1}
     assert msgspec.structs.asdict(Limits(**given)) == DEFAULTS | given
     for value in (0, -1):
-        with pytest.raises(ValueError, match=rf"^Limits\.{name} must be at least 1 byte, not {value}$"):
+        unit = "" if name == "objects" else " byte"
+        with pytest.raises(ValueError, match=rf"^Limits\.{name} must be at least 1{unit}, not {value}$"):
             Limits(**{name: value})
 
 

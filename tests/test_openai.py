@@ -31,7 +31,7 @@ from deltawire.protocol.dialects.openai import (
     read_completion,
     read_models,
 )
-from deltawire.protocol.dialects.signals import DONE, BadEvent
+from deltawire.protocol.dialects.signals import DONE, TOO_MANY, BadEvent
 from deltawire.protocol.status import ErrorObject
 
 if TYPE_CHECKING:
@@ -354,6 +354,29 @@ def test_what_is_no_chunk(payload: bytes, what: str) -> None:
 
 
 # --- Odd chunks ------------------------------------------------------------------------------------
+
+
+def test_an_event_of_too_many_objects_is_not_read() -> None:
+    """(Limits.objects.) The events before it are, and none behind it."""
+    accumulator = Accumulator(extras=False, most=8)
+    into: list[Any] = []
+    many = data({"choices": [{}] * 8})
+    payloads = [data(delta("a")), many, data(delta("b"))]
+    assert OpenAIEvents(accumulator).read(payloads, into) == TOO_MANY
+    assert [chunk.choices[0].delta.content for chunk in into] == ["a"]
+    assert OpenAIEvents(Accumulator(most=9)).read([many], []) is None
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_too_many_choices_in_all_end_the_reading(short: bool) -> None:
+    accumulator = Accumulator(extras=False, most=3)
+    reader, into = OpenAIEvents(accumulator), []  # type: ignore[var-annotated]
+    payloads = [data({**delta("x"), "choices": [{"index": each, "delta": {"content": "x"}}]}) for each in range(6)]
+    if not short:
+        payloads = [payload.replace(b'"object":"chat.completion.chunk"', b'"object":"odd"') for payload in payloads]
+    assert reader.read(payloads, into) == TOO_MANY
+    assert len(into) == accumulator.opened == 4
+    assert accumulator.completion().choices[3].message.content == "x"
 
 
 def test_halves_of_a_letter_are_joined_from_the_first_odd_chunk_on() -> None:

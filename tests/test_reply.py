@@ -652,6 +652,61 @@ def test_each_limit_is_named_and_comes_after_the_good_events(name: str) -> None:
         same(parts, events, headers=headers, limits=limits)
 
 
+def choices(*indexes: int, calls: int = 0) -> dict[str, object]:
+    """An event with so many choices; each with so many tool calls."""
+    fragments = [{"index": call, "function": {"name": "f"}} for call in range(calls)]
+    delta = {"tool_calls": fragments} if calls else {"content": "x"}
+    return {"id": "i", "object": "chat.completion.chunk", "choices": [{"index": i, "delta": delta} for i in indexes]}
+
+
+@pytest.mark.parametrize(
+    ("events", "good"),
+    [
+        # The event has seven objects itself: none of it is read.
+        ([choices(0), choices(1, 2, 3)], 1),
+        ([choices(0), {"id": "i", "choices": [], "odd": [{}] * 6}], 1),
+        # Each has few enough, but what they open is held to the end.
+        ([choices(0), choices(1), choices(2, 3), choices(4), choices(5), choices(6), choices(7)], 6),
+        ([choices(0, calls=1), choices(1), choices(2), choices(3), choices(4), choices(5, calls=1)], 6),
+        # By the lenient way.
+        ([choices(0), {"id": 5, "choices": [{}] * 6}], 1),
+    ],
+)
+def test_no_more_objects_than_the_limit(events: list[dict[str, object]], good: int) -> None:
+    """Decoded, they take a hundred times what their JSON took; so their number has a bound of its own."""
+    limits = Limits(objects=6)
+    body = sse(*events, DONE)
+    whole = read(body, limits=limits)
+    error = failure(whole)
+    assert isinstance(error, LimitExceededError)
+    assert (error.limit_name, error.limit) == ("objects", 6)
+    assert "holds more than 6 objects (Limits.objects)" in str(error)
+    assert len(chunks(whole)) == good
+    assert error.partial is not None
+    assert len(error.partial.choices) == len({choice.index for chunk in chunks(whole) for choice in chunk.choices})
+    for _, parts in ways(body):
+        same(parts, whole, limits=limits)
+    assert ended(read(body, limits=Limits(objects=9)))
+
+
+def test_no_more_objects_in_a_document_than_the_limit() -> None:
+    most = DOCUMENT.count(b"{")
+    assert ended(read(DOCUMENT, headers=JSON, limits=Limits(objects=most)))
+    for dialect in ("openai", "opchatgpts"):
+        error = failure(read(DOCUMENT, headers=JSON, dialect=dialect, limits=Limits(objects=most - 1)))
+        assert isinstance(error, LimitExceededError)
+        assert error.limit_name == "objects"
+    models = b'{"data": [' + b",".join([b'{"id": "m"}'] * 10) + b"]}"
+    assert isinstance(
+        failure(read(models, headers=JSON, dialect="models", limits=Limits(objects=10))), LimitExceededError
+    )
+
+
+def test_many_tokens_are_not_many_objects() -> None:
+    tokens = [choices(0) for _ in range(100)]
+    assert ended(read(sse(*tokens, DONE), limits=Limits(objects=3)))
+
+
 def test_a_reply_of_exactly_its_limit_is_good() -> None:
     assert ended(read(EVENTS, limits=Limits(reply=len(EVENTS)))).finished
     for _, parts in ways(EVENTS):

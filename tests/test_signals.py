@@ -7,14 +7,14 @@ import typing
 import msgspec
 import pytest
 
-from deltawire.protocol.dialects.signals import DONE, EMPTY, BadEvent, Signal
+from deltawire.protocol.dialects.signals import DONE, EMPTY, TOO_MANY, BadEvent, Signal
 from deltawire.protocol.status import ErrorObject
 
 
 def test_the_signals_are_these() -> None:
-    assert set(typing.get_args(Signal)) == {ErrorObject, BadEvent, typing.Literal["[DONE]", "empty"]}
+    assert set(typing.get_args(Signal)) == {ErrorObject, BadEvent, typing.Literal["[DONE]", "empty", "too many"]}
     # OpenAI's API reference, "Chat streaming": the stream is "terminated by a data: [DONE] message".
-    assert (DONE, EMPTY) == ("[DONE]", "empty")
+    assert (DONE, EMPTY, TOO_MANY) == ("[DONE]", "empty", "too many")
 
 
 def test_an_event_that_cannot_be_read_says_what_is_wrong_and_where() -> None:

@@ -11,22 +11,29 @@ from deltawire.protocol import (
     EmptyReplyError,
     InternalServerError,
     LimitExceededError,
+    Limits,
     MalformedEventError,
     ModelList,
     ProxyError,
+    RateLimitError,
     ReadError,
+    Reply,
     SessionStarted,
     StreamEnded,
     StreamFailed,
     TruncatedStreamError,
     UnexpectedReplyError,
 )
+from deltawire.protocol.dialects.signals import DONE, EMPTY, TOO_MANY, BadEvent, Signal
+from deltawire.protocol.status import ErrorObject
 from deltawire.protocol.verdicts import (
     FIRST_BYTES,
     broken,
+    cut_off,
     empty,
     is_sound,
     malformed,
+    of_signal,
     too_large,
     truncated,
     typed,
@@ -115,6 +122,39 @@ def test_a_reply_that_is_too_large() -> None:
     error = too_large("a line", " (here)", "line", 5)
     assert (type(error), error.limit_name, error.limit) == (LimitExceededError, "line", 5)
     assert str(error) == "a line is larger than 5 bytes (Limits.line) (here): raise it if you expect that"
+    assert str(too_large("an event", "", "objects", 5)) == (
+        "an event holds more than 5 objects (Limits.objects): raise it if you expect that"
+    )
+
+
+@pytest.mark.parametrize(
+    ("signal", "cls", "words"),
+    [
+        (BadEvent(b"{", "is no JSON"), MalformedEventError, "an event of the reply is no JSON (http://s/v1): '{'"),
+        (ErrorObject("boom", code=429), RateLimitError, "an error in the reply (http://s/v1): boom."),
+        (EMPTY, EmptyReplyError, "the reply is empty (http://s/v1): the site says that all went well"),
+        (
+            TOO_MANY,
+            LimitExceededError,
+            "an event, or the stream, holds more than 7 objects (Limits.objects) (http://s/v1)",
+        ),
+    ],
+)
+def test_what_an_event_says_beside_chunks(signal: Signal, cls: type[Exception], words: str) -> None:
+    reply = Reply(context=CONTEXT, limits=Limits(objects=7))
+    error = of_signal(signal, reply)
+    assert type(error) is cls
+    assert words in str(error)
+    assert of_signal(DONE, reply) is None
+
+
+def test_what_an_end_without_a_blank_line_cuts_off() -> None:
+    assert cut_off(BadEvent(b"{", "is no JSON"), b"{")
+    for data in (b'{"error": "bo', b" [", b'"bo'):
+        assert cut_off(ErrorObject("x"), data)
+        assert not cut_off(ErrorObject("x", body="x"), data)
+    assert not cut_off(ErrorObject("out of memory"), b"out of memory")
+    assert not cut_off(DONE, b"[DONE]")
 
 
 # --- Whatever broke a connection -------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import astuple
 
-from .._json import NOT_TYPED, clean, loads, loads_keeping_surrogates
+from .._json import NOT_TYPED, clean, is_dense, loads, loads_keeping_surrogates
 from ..accumulate import PACKED
 from ..chunks import (
     ChatCompletion,
@@ -28,7 +28,7 @@ from ..chunks import (
 from ..lenient import HalfJoiner, build, build_with_extra
 from ..objects import keep_whole_payload, same_origin
 from ..status import ErrorObject, error_object, tells_error
-from .signals import DONE, BadEvent
+from .signals import DONE, TOO_MANY, BadEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,12 +62,15 @@ class OpenAIEvents:
         text. `astuple` because attribute access is slow on classes that have a ``__getattr__``.
         """
         accumulator = self._accumulator
-        texts = accumulator.texts
+        texts, most = accumulator.texts, accumulator.most
         contents = 0
         signal: Signal | None = None
         # As `_is_odd`.
         odd = self._halves is not None or event == b"error" or not accumulator.named
         for data in payloads:
+            if len(data) > most and is_dense(data, most):
+                signal = TOO_MANY
+                break
             try:
                 chunk = _decode_chunk(data)
             except NOT_TYPED:
@@ -94,6 +97,9 @@ class OpenAIEvents:
             ):  # fmt: skip
                 keep_choice_payload(choice, data, 0)
                 accumulator.add(chunk)
+                if accumulator.opened > most:
+                    signal = TOO_MANY
+                    break
             else:
                 texts[index].append(content)
                 accumulator.last = chunk
@@ -141,7 +147,7 @@ class OpenAIEvents:
             self._halves.join(chunk)
         self._accumulator.add(chunk)
         into.append(chunk)
-        return None
+        return TOO_MANY if self._accumulator.opened > self._accumulator.most else None
 
     def _read_odd(self, data: bytes, event: bytes, into: list[Any]) -> Signal | None:
         """Data that the typed decoder does not take: the end marker, a keep-alive, odd or broken JSON."""

@@ -10,6 +10,7 @@ from ..status import ErrorObject
 
 DONE: Literal["[DONE]"] = "[DONE]"
 EMPTY: Literal["empty"] = "empty"
+TOO_MANY: Literal["too many"] = "too many"
 
 
 class BadEvent(msgspec.Struct, frozen=True):
@@ -20,5 +21,5 @@ class BadEvent(msgspec.Struct, frozen=True):
     """What is wrong with it."""
 
 
-Signal = ErrorObject | BadEvent | Literal["[DONE]", "empty"]
-"""An error, the end, or that the reply has ended in good order and says nothing."""
+Signal = ErrorObject | BadEvent | Literal["[DONE]", "empty", "too many"]
+"""An error, the end, that the reply has ended in good order and says nothing, or that it holds too many objects."""
