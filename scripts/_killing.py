@@ -21,31 +21,14 @@ from typing import Any
 import hypothesis
 import pytest
 from _mutation import Mutant
+from cover import modules, tests_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 OPTIONS = ["-x", "-s", "-p", "no:terminal", "--rootdir", str(ROOT), "-W", "ignore:Module already imported"]
 
-# Where a module is tested, besides the file of its name; or instead, where there is none.
-ELSEWHERE: dict[str, tuple[str, ...]] = {
-    "_json": ("lenient",),
-    "context": ("status",),
-    "dates": ("status",),
-    "dialects/openai": ("reply", "lenient"),
-    "dialects/signals": ("reply",),
-    "encoding": ("messages",),
-    "endpoint": ("request",),
-    "events": ("reply",),
-    "http1": ("http1_recordings",),
-    "limits": ("reply",),
-    "objects": ("chunks",),
-    "proxy": ("tunnel",),
-    "reply": ("recordings",),
-    "retry": ("fail_over", "failure"),
-    "site": ("site_recordings",),
-    "states": ("reply",),
-    "urls": ("request", "routing"),
-}
+# Tests of protocol/ besides those that are a module's own.
+OTHERS = ("test_http1_recordings.py", "test_recordings.py", "test_site_recordings.py")
 
 CALLS = 300  # of a function by a test, after which nothing new is expected of it: to look at lines is slow
 FEW = 25  # examples of Hypothesis, in the first round
@@ -71,8 +54,11 @@ class Usual:
 
 def try_all(mutants: Sequence[Mutant], jobs: int, quick: bool, tell: Tell) -> None:
     """Tell of each what becomes of it: "killed", "timeout" or "survived"; as it gets known."""
-    modules = {mutant.module for mutant in mutants} if quick else every_module()
-    files = sorted({path for module in modules for path in own(module)})
+    every = [path.with_suffix("").as_posix() for path in modules()]
+    tested = {mutant.module for mutant in mutants} if quick else [name for name in every if name != "__init__"]
+    files = sorted({path for module in tested for path in own(module)})
+    if not quick:
+        files += [TESTS / name for name in OTHERS]
     if pytest.main([*OPTIONS, *map(str, files)], plugins=[Rounds(mutants, jobs, quick, tell)]) != 0:
         sys.exit("the tests fail without any mutant: see scripts/test.py")
 
@@ -320,15 +306,9 @@ def file(function: types.FunctionType) -> str:
     return function.__code__.co_filename
 
 
-def every_module() -> list[str]:
-    protocol = ROOT / "protocol"
-    return [path.relative_to(protocol).with_suffix("").as_posix() for path in protocol.rglob("*.py")]
-
-
 def own(module: str) -> list[Path]:
     """The test files of a module."""
-    paths = (TESTS / f"test_{name}.py" for name in (Path(module).name, *ELSEWHERE.get(module, ())))
-    return [path for path in paths if path.exists()]
+    return [path for name in tests_of(Path(f"{module}.py")) if (path := TESTS / name).exists()]
 
 
 def path_of(nodeid: str) -> Path:
