@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--survivors", type=Path, metavar="FILE", help="where to write the names of those")
     parser.add_argument("--here", action="store_true", help="with this interpreter; it has the packages for the tests")
     options = parser.parse_args()
-    if sys.version_info < (3, 11):
+    if tuple(sys.version_info) < (3, 11):
         sys.exit("Python 3.11 or newer, please: mutants are named as its ast.unparse writes them")
     if not options.here:
         return run(environment("test"), __file__, "--here", *sys.argv[1:])
