@@ -21,31 +21,14 @@ from typing import Any
 import hypothesis
 import pytest
 from _mutation import Mutant
+from cover import modules, tests_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 OPTIONS = ["-x", "-s", "-p", "no:terminal", "--rootdir", str(ROOT), "-W", "ignore:Module already imported"]
 
-# Where a module is tested, besides the file of its name; or instead, where there is none.
-ELSEWHERE: dict[str, tuple[str, ...]] = {
-    "_json": ("lenient",),
-    "context": ("status",),
-    "dates": ("status",),
-    "dialects/openai": ("reply", "lenient"),
-    "dialects/signals": ("reply",),
-    "encoding": ("messages",),
-    "endpoint": ("request",),
-    "events": ("reply",),
-    "http1": ("http1_recordings",),
-    "limits": ("reply",),
-    "objects": ("chunks",),
-    "proxy": ("tunnel",),
-    "reply": ("recordings",),
-    "retry": ("fail_over", "failure"),
-    "site": ("site_recordings",),
-    "states": ("reply",),
-    "urls": ("request", "routing"),
-}
+# Tests of protocol/ besides those that are a module's own.
+OTHERS = ("test_http1_recordings.py", "test_recordings.py", "test_site_recordings.py")
 
 CALLS = 300  # of a function by a test, after which nothing new is expected of it: to look at lines is slow
 FEW = 25  # examples of Hypothesis, in the first round
@@ -71,8 +54,11 @@ class Usual:
 
 def try_all(mutants: Sequence[Mutant], jobs: int, quick: bool, tell: Tell) -> None:
     """Tell of each what becomes of it: "killed", "timeout" or "survived"; as it gets known."""
-    modules = {mutant.module for mutant in mutants} if quick else every_module()
-    files = sorted({path for module in modules for path in own(module)})
+    every = [path.with_suffix("").as_posix() for path in modules()]
+    tested = {mutant.module for mutant in mutants} if quick else [name for name in every if name != "__init__"]
+    files = sorted({path for module in tested for path in own(module)})
+    if not quick:
+        files += [TESTS / name for name in OTHERS]
     if pytest.main([*OPTIONS, *map(str, files)], plugins=[Rounds(mutants, jobs, quick, tell)]) != 0:
         sys.exit("the tests fail without any mutant: see scripts/test.py")
 
@@ -147,12 +133,7 @@ class Rounds:
     def second(self, mutant: Mutant, chosen: list[str]) -> int:
         """Import and collect anew. Nothing that was loaded before is used."""
         for name, module in [*sys.modules.items()]:
-            loaded = Path(getattr(module, "__file__", None) or "/")
-            if (
-                ROOT in loaded.parents
-                and ROOT / "scripts" not in loaded.parents
-                and "site-packages" not in loaded.parts
-            ):
+            if name.partition(".")[0] == "deltawire" or TESTS in Path(getattr(module, "__file__", None) or "/").parents:
                 del sys.modules[name]
         sys.meta_path.insert(0, Mutated(mutant, self.files[mutant.module]))
         files = dict.fromkeys(str(path_of(name)) for name in chosen)
@@ -313,6 +294,8 @@ def file_of(module: str) -> str:
     """As the code that is loaded says it."""
     path = importlib.import_module(name_of(module)).__file__
     assert path
+    if Path(path).resolve() != ROOT / "protocol" / f"{module}.py":
+        sys.exit(f"{path} is not this checkout's: install it, or leave out --here")
     return path
 
 
@@ -320,15 +303,9 @@ def file(function: types.FunctionType) -> str:
     return function.__code__.co_filename
 
 
-def every_module() -> list[str]:
-    protocol = ROOT / "protocol"
-    return [path.relative_to(protocol).with_suffix("").as_posix() for path in protocol.rglob("*.py")]
-
-
 def own(module: str) -> list[Path]:
     """The test files of a module."""
-    paths = (TESTS / f"test_{name}.py" for name in (Path(module).name, *ELSEWHERE.get(module, ())))
-    return [path for path in paths if path.exists()]
+    return [path for name in tests_of(Path(f"{module}.py")) if (path := TESTS / name).exists()]
 
 
 def path_of(nodeid: str) -> Path:

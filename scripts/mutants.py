@@ -15,6 +15,7 @@ its mutant, too: mostly that is an endless loop.
 
 Some mutants do what the original does. They are listed, with the reason, in tests/data/mutants-equivalent.txt, and
 count for nothing. The exit status is 1 when the score is below 90 % of the others, or the list names what isn't there.
+Needs Python 3.11 or newer, and fork.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def main() -> int:
     parser.add_argument("--survivors", type=Path, metavar="FILE", help="where to write the names of those")
     parser.add_argument("--here", action="store_true", help="with this interpreter; it has the packages for the tests")
     options = parser.parse_args()
+    if tuple(sys.version_info) < (3, 11):
+        sys.exit("Python 3.11 or newer, please: mutants are named as its ast.unparse writes them")
     if not options.here:
         return run(environment("test"), __file__, "--here", *sys.argv[1:])
     every = {path: mutants(path, (PROTOCOL / f"{path}.py").read_text()) for path in chosen(options.modules)}

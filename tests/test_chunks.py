@@ -435,6 +435,13 @@ def test_what_is_absent_is_zero_or_nothing() -> None:
     assert ModelList().object == "list"
 
 
+def test_reasoning_under_both_names_stays_as_it_is() -> None:
+    said = one(delta(reasoning_content="a", reasoning="b")).choices[0].delta
+    assert (said.reasoning_content, said.reasoning) == ("a", "b")
+    odd = one(delta(reasoning={"x": 1})).choices[0].delta
+    assert (odd.reasoning_content, odd.reasoning) == (None, {"x": 1})
+
+
 # --- Content ---------------------------------------------------------------------------------------
 
 

@@ -184,6 +184,8 @@ def test_a_key_in_a_field_of_its_own() -> None:
         assert sent.hidden == {b"api-key"}
     own = Endpoint.at("http://s/v1", key_field="X-Own").chat(CHAT, api_key=KEY)
     assert KEY not in repr(own)
+    assert repr(Endpoint.at("http://s/v1")) == "Endpoint('http://s/v1/chat/completions')"
+    assert Endpoint.at("http://s/v1").key_names == "OPENAI_API_KEY"
     assert own.secrets == (KEY,)
     assert Endpoint.at("http://s/v1").chat(CHAT, api_key=KEY).hidden == frozenset()
 

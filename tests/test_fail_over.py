@@ -178,6 +178,12 @@ def test_no_time_left_for_anybody(left: float) -> None:
     assert error.gave_up == "the total deadline comes first"
 
 
+def test_no_time_left_after_several() -> None:
+    first, second = ReadError("x"), ReadError("y")
+    run("ABC", late(first, 10.0), late(second, 0.0))
+    assert (first.gave_up, second.gave_up) == ("", "the total deadline comes first")
+
+
 def test_the_last_one_has_given_up_nothing() -> None:
     error = ReadError("x")
     run("A", late(error, 0.0))

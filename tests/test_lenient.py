@@ -306,11 +306,12 @@ def test_content_as_a_list_of_parts() -> None:
         {"type": "text", "text": "An"},
         "swer",
         {"type": "thinking", "thinking": "!"},
+        {"type": "reasoning", "reasoning": "?"},
         {"type": "image", "url": "x"},
         5,
     ]
     message = accumulate([one(delta(content=parts))]).choices[0].message  # type: ignore[arg-type]
-    assert (message.content, message.reasoning_content) == ("Answer", "hmm!")
+    assert (message.content, message.reasoning_content) == ("Answer", "hmm!?")
     thinking = one({"choices": [{"delta": {"content": [parts[0]], "reasoning_content": "once"}}]}).choices[0].delta
     assert (thinking.content, thinking.reasoning_content) == (None, "once")
     body = json.dumps({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}).encode()

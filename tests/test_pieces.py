@@ -239,3 +239,17 @@ def test_the_texts_of_all_pieces_make_the_answer() -> None:
     images = ImageResponse(ImagesResponse(data=[Image(url="u")]))
     pieces: list[str | Piece] = [Reasoning("hm"), "a ", images, ToolCalls([CALL]), UsageReport(), FinishReason("stop")]
     assert "".join(map(str, pieces)) == "a ![](u)"
+
+
+@pytest.mark.parametrize(
+    ("piece", "field"),
+    [
+        (Reasoning("a"), "text"),
+        (ToolCalls([]), "tool_calls"),
+        (FinishReason("stop"), "reason"),
+        (ImageResponse(ImagesResponse()), "images"),
+    ],
+)
+def test_pieces_stay_as_they_are(piece: Any, field: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(piece, field, None)

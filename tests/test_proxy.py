@@ -17,7 +17,10 @@ from deltawire.protocol import (
     ConfigurationError,
     HTTPConnect,
     Proxy,
+    ProxyError,
     Socks5,
+    TunnelFailed,
+    TunnelOpened,
     choose_proxy,
     tunnel,
 )
@@ -174,6 +177,12 @@ def test_the_longest_that_rfc_1929_can_say() -> None:
     proxy = Proxy.parse(f"socks5://{'u' * 255}:{'p' * 255}@p")
     assert (proxy.username, proxy.password) == ("u" * 255, "p" * 255)
     assert Proxy.parse(f"http://{'u' * 256}:{'p' * 256}@p").username == "u" * 256, "Basic has no such limits"
+
+
+def test_a_proxy_stays_as_it_is() -> None:
+    for thing, name in ((P, "host"), (TunnelOpened(b""), "trailing"), (TunnelFailed(ProxyError("x")), "error")):
+        with pytest.raises(AttributeError):
+            setattr(thing, name, None)
 
 
 def test_which_speak_socks() -> None:

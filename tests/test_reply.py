@@ -53,6 +53,7 @@ from deltawire.protocol import (
     MalformedEventError,
     ModelList,
     ReadError,
+    RedirectError,
     Reply,
     SessionStarted,
     State,
@@ -64,6 +65,7 @@ from deltawire.protocol import (
     UsageError,
     accumulate,
 )
+from deltawire.protocol.verdicts import FIRST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -249,6 +251,20 @@ def test_anything_else_is_unexpected(headers: Headers, body: bytes) -> None:
     assert body.strip()[:100].decode() in str(error)
     assert error.body.startswith(body.strip())
     assert "base URL" in str(error)
+
+
+def test_no_more_of_an_unexpected_reply_is_awaited_than_is_shown() -> None:
+    reply = Reply()
+    reply.start(200, TEXT)
+    assert reply.receive(b"O" * FIRST_BYTES) == []
+    assert isinstance(failure(reply.receive(b"O")), UnexpectedReplyError)
+
+
+@pytest.mark.parametrize("status", [300, 301])
+def test_a_redirect_in_a_coding_that_is_not_known(status: int) -> None:
+    error = failure(Reply().start(status, [(b"content-encoding", b"br"), (b"location", b"/x")]))
+    assert isinstance(error, RedirectError)
+    assert error.status_code == status
 
 
 @pytest.mark.parametrize("body", [b"<!DOCTYPE html><html>Login</html>", b"Internal error"])
@@ -647,7 +663,8 @@ def test_each_limit_is_named_and_comes_after_the_good_events(name: str) -> None:
     assert isinstance(error, LimitExceededError)
     assert (error.limit_name, error.limit) == (name, len(good) + 40)
     assert text(events) == ("" if name == "document" else "a")
-    assert f"Limits.{name}" in str(error)
+    what = {"reply": "the reply", "document": "the document"}.get(name, f"a {name} of the event stream")
+    assert str(error).startswith(f"{what} is larger than {len(good) + 40} bytes (Limits.{name})")
     for _, parts in ways(body, [len(good), len(good) + 1]):
         same(parts, events, headers=headers, limits=limits)
 
@@ -717,6 +734,12 @@ def test_a_reply_of_exactly_its_limit_is_good() -> None:
     )
     # The verdict stands where the limit is passed only behind it.
     assert ended(read(EVENTS + b"\n", limits=Limits(reply=len(EVENTS)))).finished
+
+
+def test_a_stream_of_exactly_its_limit_may_end_after_it() -> None:
+    body = sse(delta("a"), delta(finish="stop"))
+    assert ended(read(body, limits=Limits(reply=len(body)))).finished
+    assert isinstance(failure(read(body, limits=Limits(reply=len(body) - 1))), LimitExceededError)
 
 
 def test_an_error_body_over_its_limit_is_cut_and_no_other_error() -> None:

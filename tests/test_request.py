@@ -178,6 +178,23 @@ def test_what_json_can_not_say(value: Any) -> None:
     assert "JSON" in refused(body_of, extra_body={"a": value})
 
 
+def test_a_request_stays_as_it_is() -> None:
+    chat = ChatRequest(messages="hi", model="m")
+    for thing, name in ((chat, "model"), (HTTPRequest("GET", "http://s/", ()), "url")):
+        with pytest.raises(AttributeError):
+            setattr(thing, name, None)
+    with pytest.raises(TypeError):
+        ChatRequest("hi", "m")  # type: ignore[misc]
+
+
+def test_stream_stands_behind_what_recordings_have_before_it() -> None:
+    params = {"seed": 1, "stop": "x", "top_p": 1, "max_tokens": 2, "temperature": 0}
+    encoded = ChatRequest(messages="hi", model="m", stream=True, params=params).encode()
+    assert [*json.loads(encoded)] == [
+        "messages", "model", "temperature", "max_tokens", "top_p", "stop", "stream", "seed"
+    ]  # fmt: skip
+
+
 def test_what_never_ends() -> None:
     endless: list[Any] = []
     endless.append(endless)
@@ -363,6 +380,9 @@ def test_values_that_would_mean_something_else(value: str) -> None:
 def test_a_key_with_a_line_break_is_refused_without_repeating_it() -> None:
     words = refused(request, "http://s/v1", f"{KEY}\n")
     assert KEY not in words
+    # Of any other field there is nothing to advise.
+    other = "the header x-a holds a line break or another control, or begins or ends with a blank"
+    assert refused(field, "x-a", "b\n") == other
     assert words == (
         "the header authorization holds a line break or another control, or begins or ends with a blank: "
         "strip the API key"

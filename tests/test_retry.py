@@ -36,6 +36,7 @@ from deltawire.protocol import (
     NotFoundError,
     Outcome,
     PermissionDeniedError,
+    Prepare,
     ProxyError,
     RateLimitError,
     ReadError,
@@ -274,6 +275,14 @@ def test_a_policy_that_makes_no_sense(wrong: dict[str, Any], name: str) -> None:
         if name == "max_retries"
         else f"RetryPolicy.{name} must be a number from 0 to {most}, not {value!r}"
     )
+
+
+def test_policies_and_effects_stay_as_they_are() -> None:
+    error = ValueError()
+    things = (RetryPolicy(), Send("p"), Prepare("p"), Sleep(1.0), GiveUp(error), Outcome(0.0))
+    for thing in things:
+        with pytest.raises(AttributeError):
+            setattr(thing, thing.__struct_fields__[0], None)
 
 
 def test_a_policy_at_its_bounds() -> None:

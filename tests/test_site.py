@@ -194,6 +194,11 @@ def test_the_bot() -> None:
         Site.at("https://x.org", bot_id="")
 
 
+def test_a_site_stays_as_it_is() -> None:
+    with pytest.raises(AttributeError):
+        Site.at("https://x.org").bot_id = "b"  # type: ignore[misc]
+
+
 def test_no_nonce_no_field() -> None:
     assert b"x-wp-nonce" not in dict(submit().headers)
     assert dict(submit(nonce="n1").headers)[b"x-wp-nonce"] == b"n1"

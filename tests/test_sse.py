@@ -191,6 +191,17 @@ def test_the_type_does_not_outlive_its_block_and_the_id_does() -> None:
     assert (one.event, one.id, two.event, two.id) == ("a", "1", "message", "1")
 
 
+def test_names_that_are_no_utf8() -> None:
+    (event,) = SSEDecoder().receive(b"event: \xff\nid: \xfe\ndata: x\n\n")
+    assert (event.event, event.id) == ("\ufffd", "\ufffd")
+
+
+def test_what_is_unfinished_is_given_once() -> None:
+    splitter = BlockSplitter(Limits())
+    splitter.receive(b"data: x\n\ndata: y")
+    assert (splitter.end(), splitter.end()) == (b"data: y", b"")
+
+
 def test_only_lf_cr_and_crlf_end_lines() -> None:
     odd = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
     assert data_of(f"data: a{odd}b\n\n".encode()) == [f"a{odd}b"]
@@ -245,6 +256,8 @@ def test_over_a_limit_after_the_good_events(stream: bytes, limits: Limits, name:
         assert [event.data for event in events] == ["ok"], way
         assert isinstance(decoder.error, LimitExceededError), way
         assert (decoder.error.limit_name, decoder.error.limit) == (name, 50), way
+        what = {"line": "a line", "event": "an event"}[name]
+        assert str(decoder.error) == f"the event stream holds {what} of more than 50 bytes (Limits.{name})", way
         assert decoder.receive(b"\n\ndata: more\n\n") == [], way
         assert decoder.end() == [], way
 

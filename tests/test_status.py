@@ -301,14 +301,41 @@ def test_status_of_an_error_in_a_stream(fields: dict[str, Any], status: int | No
     assert (type(flat), flat.status_code) == (cls, status)
 
 
+# As the servers write them that `_STATUS_BY_NAME` speaks of.
+NAMES = {
+    400: "invalid_request_error BadRequestError bad_request context_length_exceeded content_filter "
+    "content_policy_violation string_above_max_length",
+    401: "authentication_error AuthenticationError invalid_api_key",
+    403: "permission_error permission_denied PermissionDeniedError",
+    404: "not_found_error NotFoundError model_not_found",
+    409: "conflict",
+    413: "request_too_large",
+    422: "unprocessable_entity UnprocessableEntityError",
+    429: "rate_limit_error rate_limit_exceeded RateLimitError insufficient_quota requests tokens",
+    500: "server_error internal_error internal_server_error InternalServerError api_error",
+    503: "overloaded_error service_unavailable engine_overloaded",
+    504: "timeout timeout_error",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "name"), [(status, name) for status, many in NAMES.items() for name in many.split()]
+)
+def test_status_of_each_name(status: int, name: str) -> None:
+    for field in ("code", "type"):
+        assert in_stream({"error": {"message": "boom", field: name}}).status_code == status
+
+
 def test_the_code_beside_an_error_that_is_a_text() -> None:
-    assert in_stream({"error": "boom", "code": 429}).status_code == 429
+    error = in_stream({"error": "boom", "code": 429, "error_type": "some"})
+    assert (error.status_code, error.type) == (429, "some")
 
 
 def test_an_error_in_a_stream_knows_its_head() -> None:
     headers = [(b"x-request-id", b"r"), (b"retry-after", b"7"), (b"X-Should-Retry", b"false")]
     error: Any = failure(read(sse({"error": "boom"}), headers=headers))
     assert (error.request_id, error.retry_after) == ("r", 7.0)
+    assert str(error).startswith("the server reports an error in the reply (request id r): boom")
     assert (b"x-should-retry", b"false") in error.headers
 
 

@@ -174,6 +174,8 @@ def test_what_a_failure_says(data: bytes, words: str) -> None:
         (page(b"429 Many", b""), 429, True, "(429 Many): try again later"),
         (page(b"302 Found", b""), 302, False, "302 Found"),
         (page(b"499 x", b""), 499, False, "499 x"),
+        (page(b"099 x", b""), 99, False, "99 x"),
+        (page(b"300 x", b""), 300, False, "300 x"),
         (page(b"500 x", b""), 500, True, "500 x"),
         (b"HTTP/1.0 503 \r\n\r\n", 503, True, "refused to open a tunnel to api.example:443 (503): try"),
         # What says no length is not waited for, and what follows is no part of it.
@@ -302,8 +304,10 @@ def test_a_bearer_is_told_to_look_at_its_header_and_is_not_shown() -> None:
     connect = HTTPConnect("s", 1, Proxy.parse("http://p", headers={"Proxy-Authorization": "Bearer 0123456789"}))
     (event,) = connect.receive(page(b"407 Auth", b"Not 0123456789, nor Bearer 0123456789!"))
     assert isinstance(event, TunnelFailed)
-    assert "check the Proxy-Authorization among its headers" in str(event.error)
-    assert "(407 Auth: Not ***, nor ***!)" in str(event.error)
+    assert str(event.error) == (
+        "the proxy http://p:80 wants other credentials (407 Auth: Not ***, nor ***!): "
+        "check the Proxy-Authorization among its headers"
+    )
 
 
 def test_a_connection_that_fails_without_words() -> None:
@@ -344,6 +348,13 @@ def given_up(data: bytes) -> int:
 )
 def test_heads_without_end_are_given_up(data: bytes) -> None:
     assert LONGEST < given_up(data) <= LONGEST + 7
+
+
+def test_heads_are_given_up_at_their_first_byte_too_many() -> None:
+    connect = machine()
+    line = b"HTTP/1.1 200 OK\r\n"
+    assert connect.receive(line + b"x" * (LONGEST - len(line))) == []
+    assert len(connect.receive(b"x")) == 1
 
 
 def test_the_longest_heads() -> None:

@@ -61,6 +61,7 @@ SINGLE, DOUBLE = bytearray(b"a')b"), bytearray(b"""q'"')""")
         (f"long: {bytearray(b'x' * 1000)!r}", f"long: '{'x' * 200}...'"),
         (f"odd: {bytearray(bytes([0, 255, 92, 10]))!r}", "odd: '\\x00\ufffd\\\\'"),
         ("bytearray(b'\\x4 \\u263a')", "'? ?'"),
+        ("bytearray(b'é')", "'?'"),
         ("", "OSError"),
     ],
 )
