@@ -11,7 +11,7 @@ import re
 Verdict = tuple[object, ...]
 
 FAILED: Verdict = ("failed",)
-STATUS_LINE = re.compile(rb"HTTP/1\.[^ ]* ([0-9]{3})(?: |$)")
+STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([0-9]{3})(?: |$)")  # RFC 9112 sections 2.3 and 4
 
 
 def read_connect(said: bytes) -> Verdict:
