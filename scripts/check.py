@@ -15,6 +15,7 @@ CHECKS = {
     "mypy, the examples": ("-m", "mypy", "examples"),
     "mypy, the benchmarks": ("-m", "mypy", "benchmarks"),
     "mypy, the soak": ("-m", "mypy", "soak"),
+    "mypy, the scripts": ("-m", "mypy", "scripts"),
 }
 failed = [name for name, arguments in CHECKS.items() if run(python, *arguments) != 0]
 if failed:
