@@ -622,3 +622,7 @@ def test_what_has_been_opened_is_counted() -> None:
     accumulator.add(ChatCompletionChunk(choices=[ChunkChoice(index=each, delta=Delta()) for each in (0, 7, 7, -1)]))
     assert accumulator.opened == 7
     assert Accumulator(most=5).most == 5
+
+
+def test_a_completion_that_nobody_gave_has_no_provider() -> None:
+    assert accumulate([]).provider == accumulate(chunks(read(sse(delta("a"))))).provider == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import random
 import tracemalloc
@@ -342,3 +343,21 @@ def test_byte_by_byte_up_to_the_one_that_is_wrong() -> None:
     assert next(wrong) == b"a"
     with pytest.raises(ValueError, match="incorrect data check"):
         list(wrong)
+
+
+def test_what_comes_at_once_is_undone_in_steps() -> None:
+    # As good as random, so that it stays longer than several steps.
+    plain = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(3000))
+    for coding, packed in ((b"gzip", gzip.compress(plain)), (b"deflate", zlib.compress(plain))):
+        decoder = ContentDecoder.for_codings(coding)
+        assert decoder is not None
+        assert b"".join(decoder.receive(packed)) == plain
+
+
+def test_a_coding_that_was_not_asked_for() -> None:
+    with pytest.raises(ValueError, match="Content-Encoding") as caught:
+        ContentDecoder.for_codings(b"b" * 200)
+    shown = repr("b" * 100)
+    assert str(caught.value) == (
+        f"the body has the Content-Encoding {shown}, which was not asked for and can't be undone"
+    )

@@ -186,3 +186,8 @@ def test_any_list_has_a_catalogue(value: list[Any], sort: bool) -> None:
     assert {*made.image_models, *made.vision_models} <= set(made.names)
     if sort:
         assert made.names == sorted(made.names)
+
+
+def test_a_catalogue_stays_as_it_is() -> None:
+    with pytest.raises(AttributeError):
+        of({}).names = []  # type: ignore[misc]

@@ -279,7 +279,7 @@ def test_a_policy_that_makes_no_sense(wrong: dict[str, Any], name: str) -> None:
 
 def test_policies_and_effects_stay_as_they_are() -> None:
     error = ValueError()
-    things = (RetryPolicy(), Send("p"), Prepare("p"), Sleep(1.0), GiveUp(error), Outcome(0.0))
+    things = (RetryPolicy(), Send("p"), Prepare("p"), Sleep(1.0), GiveUp(error), Outcome(None))
     for thing in things:
         with pytest.raises(AttributeError):
             setattr(thing, thing.__struct_fields__[0], None)
