@@ -175,6 +175,8 @@ def test_the_defaults() -> None:
     context = Context()
     assert (context.provider, context.url, context.proxy, context.key_given) == ("", "", "", True)
     assert (context.key_name, context.secrets) == ("OPENAI_API_KEY", ())
+    with pytest.raises(TypeError):
+        Context("P")  # type: ignore[call-arg]
     assert Context.of(HTTPRequest("GET", "http://s", ()), key_name="").key_name == ""
 
 
