@@ -175,6 +175,11 @@ def test_the_defaults() -> None:
     assert RetryProviderError("x").errors == []
     assert RedirectError("x").location is None
     assert MalformedEventError("x").line == ""
+    assert UnexpectedReplyError("x").body == b""
+    assert (ConnectError("x").retries_taken, ConnectError("x").gave_up, APIStatusError("x").gave_up) == (0, "", "")
+    moved = RedirectError("x", location="/y", **STATUS)
+    assert {name: getattr(moved, name) for name in STATUS} == STATUS
+    assert moved.message == "x"
 
 
 # --- Secrets ---------------------------------------------------------------------------------------
