@@ -64,7 +64,13 @@ def test_the_body() -> None:
 
 
 def test_all_parameters() -> None:
-    assert body_of(params=dict.fromkeys(IMAGE_PARAMETERS, 1)).keys() == IMAGE_PARAMETERS | {"prompt"}
+    """OpenAI's API reference, "Create image"; and two of other servers."""
+    names = {
+        "background", "height", "input_fidelity", "moderation", "n", "output_compression", "output_format",
+        "partial_images", "quality", "response_format", "size", "style", "user", "width",
+    }  # fmt: skip
+    assert names == IMAGE_PARAMETERS
+    assert body_of(params=dict.fromkeys(names, 1)).keys() == names | {"prompt"}
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("sise", "size"), ("qualty", "quality"), ("promt", "prompt")])

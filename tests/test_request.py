@@ -396,6 +396,13 @@ def test_bad_names(name: str) -> None:
     assert "header name" in refused(request, extra_headers={name: None})
 
 
+def test_a_line_that_is_given_as_a_name_is_not_repeated() -> None:
+    """There may be a key in it."""
+    assert refused(field, "x" * 29 + " ", "x") == f"'{'x' * 29} ' is no valid header name"
+    for name in ("x" * 30 + " ", "a: b"):
+        assert refused(field, name, "x") == "what is given is no valid header name"
+
+
 @pytest.mark.parametrize("value", [5, None, ["x"], object()])
 def test_values_of_another_type(value: Any) -> None:
     assert refused(field, "x-a", value) == f"the header x-a must be a str, not {type(value).__name__}"

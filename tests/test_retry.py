@@ -71,7 +71,9 @@ def test_statuses_that_are_retried(code: int) -> None:
     assert is_retryable(status(code))
 
 
-@pytest.mark.parametrize("code", [101, 300, 302, 304, 307, 308, 400, 401, 402, 403, 404, 405, 410, 413, 418, 422, 451])
+@pytest.mark.parametrize(
+    "code", [101, 300, 302, 304, 307, 308, 400, 401, 402, 403, 404, 405, 410, 413, 418, 422, 451, 499]
+)
 def test_statuses_that_are_not(code: int) -> None:
     assert not is_retryable(status(code))
 
@@ -391,6 +393,14 @@ def test_a_redirect_costs_no_retry_and_holds_for_the_retries() -> None:
 def test_a_redirect_is_followed_from_where_it_was_given() -> None:
     outcomes = [Outcome(redirect(307, "/b/"), "https://s/a/"), Outcome(redirect(307, "c"), "https://s/b/"), None]
     assert run(*outcomes) == [Send("P"), Send("P", "https://s/b/"), Send("P", "https://s/b/c")]
+
+
+def test_a_redirect_is_followed_as_it_was_sent() -> None:
+    """Out of what the error says of it secrets were cut."""
+    error = RedirectError("x", status_code=307, location="/b?k=***", headers=[(b"location", b"/b?k=0123456789")])
+    assert redirect_target(error, "https://s/a") == "https://s/b?k=0123456789"
+    error = RedirectError("x", status_code=307, location="/b", headers=[])
+    assert redirect_target(error, "https://s/a") == "https://s/b"
 
 
 def test_a_redirect_in_the_stream_is_none() -> None:
