@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from deltawire.protocol import (
@@ -21,9 +23,12 @@ from deltawire.protocol import (
     TruncatedStreamError,
     UnexpectedReplyError,
 )
+from deltawire.protocol.dialects.signals import DONE, BadEvent
+from deltawire.protocol.status import ErrorObject
 from deltawire.protocol.verdicts import (
     FIRST_BYTES,
     broken,
+    cut_off,
     empty,
     is_sound,
     malformed,
@@ -93,6 +98,23 @@ def test_an_event_that_is_no_json() -> None:
         assert type(error) is MalformedEventError
         assert error.line == line
         assert str(error) == f"an event of the reply is no JSON (here): {line[:500]!r}"
+
+
+@pytest.mark.parametrize(
+    ("signal", "data", "is_so"),
+    [
+        (BadEvent(b'{"a', "is no JSON"), b'{"a', True),
+        (ErrorObject("boom"), b' {"error": "bo', True),
+        (ErrorObject("boom"), b'"boo', True),
+        (ErrorObject("boom"), b"[", True),
+        (ErrorObject("boom"), b"boom", False),
+        (ErrorObject("boom", body={"error": "boom"}), b'{"error": "boom"}', False),
+        (DONE, b"[DONE]", False),
+    ],
+)
+def test_a_last_event_that_is_cut_off(signal: Any, data: bytes, is_so: bool) -> None:
+    """An error's words may be plain; what begins as JSON and does not parse was to be longer."""
+    assert cut_off(signal, data) is is_so
 
 
 def test_a_reply_that_is_none() -> None:
