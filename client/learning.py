@@ -21,7 +21,7 @@ from .behalf import Behalf
 from .drivers import arun, run
 from .providers.base import Learnt, declared_in
 from .providers.methods import is_own
-from .settings import UNSET, as_provider, holds_providers
+from .settings import UNSET, as_provider, holds_providers, keep
 
 if TYPE_CHECKING:
     from deltawire.protocol import ModelList
@@ -79,7 +79,8 @@ class Learning:
 
     def learn(self, models: ModelList) -> None:
         """The server has answered."""
-        self._found = self.provider._catalogues[self._at] = catalogue(models, sort=self.provider.sort_models)
+        self._found = catalogue(models, sort=self.provider.sort_models)
+        keep(self.provider._catalogues, self._at, self._found)
         self._keep()
 
     def _keep(self) -> None:

@@ -38,6 +38,9 @@ _NO_WAY = "uds= names the socket to connect to: leave out the proxy, which can't
 # Read once, when the client is made, as the OpenAI SDK does; what providers name is read when they are asked.
 _READ_ONCE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 
+# Far more servers, and keys, than a program has, unless each of its calls has its own.
+_MOST_KEPT = 256
+
 # For arguments whose None means something.
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET", "__slots__": ()})()
 
@@ -140,7 +143,7 @@ class Settings(Reserved, frozen=True, kw_only=True):
         at = (base_url, openai, query and tuple(query.items()), *options.items())
         endpoint = self.endpoints.get(at)
         if endpoint is None:
-            endpoint = self.endpoints[at] = Endpoint.at(
+            endpoint = Endpoint.at(
                 base_url,
                 user_agent=USER_AGENT,
                 organization=self.organization or (self.variable("OPENAI_ORG_ID") if openai else None),
@@ -149,6 +152,7 @@ class Settings(Reserved, frozen=True, kw_only=True):
                 default_query={**(query or {}), **(self.default_query or {})},
                 **options,
             )
+            keep(self.endpoints, at, endpoint)
         return endpoint
 
     def proxy_for(self, url: str, proxy: str | Proxy | None) -> Proxy | None:
@@ -228,6 +232,14 @@ def make(
     # A mistake in the URL or the headers, too.
     settings.endpoint_at(settings.base_url if provider is None else settings.given_url or DEFAULT_BASE_URL)
     return settings
+
+
+def keep(known: dict[Any, Any], key: Any, value: Any) -> None:
+    """Note what took long to find out; when there are too many, the others are forgotten. (All at once, which is one
+    step: other threads may do the same.)"""
+    if len(known) >= _MOST_KEPT:
+        known.clear()
+    known[key] = value
 
 
 def as_provider(provider: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from ._json import loads
 from .chunks import ChatCompletion, ModelList
 from .dialects import opchatgpts, openai
 from .dialects.signals import EMPTY
@@ -17,7 +18,7 @@ from .errors import ConfigurationError
 from .events import SessionStarted
 from .images import ImagesResponse, read_images
 from .sse import parse_block
-from .status import ErrorObject
+from .status import ErrorObject, error_object
 from .stopping import StopWords
 
 if TYPE_CHECKING:
@@ -83,10 +84,23 @@ def _or_error(
 
     def read_or_error(body: bytes) -> _T | ErrorObject | Literal["empty"] | None:
         whole = read(body)
-        found = openai.error_in_document(body) if whole in (None, EMPTY) or b'"error"' in body else None
+        found = None
+        if whole in (None, EMPTY):
+            found = openai.error_in_document(body)
+        elif b'"error"' in body and _names_error(value := loads(body)):
+            found = error_object(value)
         return whole if found is None else found
 
     return read_or_error
+
+
+def _names_error(value: Any) -> bool:
+    """Whether a document that holds what was asked for is an error all the same: itself, not something in it, has an
+    ``error`` that says something, or is an object of that name. (A "message" beside it may say anything.)"""
+    if isinstance(value, list) and len(value) == 1:
+        # Google's way.
+        value = value[0]
+    return isinstance(value, dict) and bool(value.get("error") or value.get("object") == "error")
 
 
 KINDS = {

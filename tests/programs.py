@@ -68,7 +68,7 @@ def running(
 def run_program(source: str, *arguments: str, **environment: str) -> str:
     """What the program printed. It must say nothing on stderr, and end well."""
     done = launch(source, *arguments, **environment)
-    assert done.stderr == ""
+    assert done.stderr == "", done.stderr
     assert done.returncode == 0
     return done.stdout
 

@@ -12,8 +12,7 @@ from feeding import JSON, QUICK, read
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltawire.protocol import Context, Endpoint, HTTPRequest, Proxy
-from deltawire.protocol.urls import parse_url
+from deltawire.protocol import Context, HTTPRequest, Proxy
 
 KEY = "sk-live-0123456789abcdef"
 
@@ -175,8 +174,6 @@ def test_the_defaults() -> None:
     context = Context()
     assert (context.provider, context.url, context.proxy, context.key_given) == ("", "", "", True)
     assert (context.key_name, context.secrets) == ("OPENAI_API_KEY", ())
-    with pytest.raises(TypeError):
-        Context("P")  # type: ignore[call-arg]
     assert Context.of(HTTPRequest("GET", "http://s", ()), key_name="").key_name == ""
 
 
@@ -245,50 +242,7 @@ def test_no_text_takes_for_ever_or_keeps_a_part(secret: str, text: str) -> None:
     assert secret[-16:] not in shown
 
 
-def test_what_a_request_holds() -> None:
-    fields = (
-        (b"host", b"h"),
-        (b"authorization", b"Basic bWU6cGEgc3M6dy3DpA=="),
-        (b"cookie", b'theme=dark; session="abcdefgh12"; x'),
-        (b"x-vendor-token", "wörtlich".encode()),
-        (b"x-author", b"is one of these, too"),
-        (b"openai-organization", b"org-not-secret"),
-        (b"x-own", b"0123456789"),
-        (b"x-empty-key", b""),
-    )
-    request = HTTPRequest("POST", "http://h/v1", fields, hidden=frozenset({b"x-own"}), private=("a-session",))
-    assert set(request.secrets) == {
-        "bWU6cGEgc3M6dy3DpA==", "pa ss:w-ä", 'theme=dark; session="abcdefgh12"; x', "dark", "abcdefgh12", "wörtlich",
-        "wÃ¶rtlich", "is one of these, too", "0123456789", "a-session",
-    }  # fmt: skip
-    assert request.has_credentials
-    assert "org-not-secret" in repr(request)
-    assert not any(secret in repr(request) for secret in ("bWU6", "abcdefgh12", "rtlich", "0123", "a-session"))
-    # Short ones are parts of many words.
-    assert "dark" not in Context.of(request).secrets
-
-
-@pytest.mark.parametrize("value", [b"Basic !", b"Basic /////w==", b"Basic", b"abcdefgh"])
-def test_an_authorization_that_is_none(value: bytes) -> None:
-    request = HTTPRequest("POST", "http://h/v1", ((b"authorization", value),))
-    assert request.secrets in ((value.decode(),), (value.partition(b" ")[2].decode(),))
-
-
-def test_who_has_no_credentials() -> None:
-    """A field with a word of secrets in its name is hidden; but without a key a 401 still says that there is none."""
-    request = Endpoint.at("http://h", default_headers={"Idempotency-Key": "0123456789"}).models()
-    assert not request.has_credentials
-    context = Context.of(request)
-    assert (context.key_given, context.secrets) == (False, ("0123456789",))
-
-
 def test_what_a_proxy_holds() -> None:
     """The machines that speak to proxies look for its password in all forms, too."""
     proxy = Proxy("http", "p", 1, "me", ODD)
     assert Context(secrets=proxy.secrets).redact(f"{quote(ODD)} {html.escape(ODD)}") == "*** ***"
-
-
-def test_what_a_url_shows() -> None:
-    url = parse_url("http://h:1/v1?key=0123456789&flag")
-    assert repr(url) == "URL('http://h:1/v1?key=***&***')"
-    assert str(url) == "http://h:1/v1?key=0123456789&flag"

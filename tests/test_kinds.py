@@ -147,10 +147,24 @@ def test_an_error_comes_before_nothing(name: str) -> None:
         assert isinstance(found, ErrorObject)
         assert found.message == "boom"
     good, cls = GOOD[name]
-    for more in (b'{"message": "boom", ', b'{"x": "error", ', b'{"error": null, '):
-        assert type(document(more + good[1:])) is cls
-    found = document(b'{"error": "boom", ' + good[1:])
-    assert isinstance(found, ErrorObject)
+    quiet = (b'"message": "boom"', b'"x": "error"', b'"error": null', b'"x": "error", "message": "a", "detail": "b"')
+    for more in (*quiet, b'"x": {"error": "boom"}, "detail": ["a"]'):
+        assert type(document(b"{%s, %s" % (more, good[1:]))) is cls
+    for more in (b'"error": "boom"', b'"error": {"message": "boom"}', b'"object": "error", "message": "boom"'):
+        whole = b"{%s, %s" % (more, good[1:])
+        for body in (whole, b"[%s]" % whole):
+            found = document(body)
+            assert isinstance(found, ErrorObject)
+            assert found.message == "boom"
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"data": [{"id": "error"}], "message": "1 model"}', b'[{"id": "error"}, {"id": "m"}]']
+)
+def test_a_model_of_that_name_is_none(body: bytes) -> None:
+    found = kind_of("models").document(body)
+    assert isinstance(found, ModelList)
+    assert found.data[0].id == "error"
 
 
 def test_no_image_at_all_is_empty() -> None:

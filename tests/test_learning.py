@@ -21,6 +21,8 @@ from deltawire import (
     ProxyError,
     TimeoutError,
 )
+from deltawire.protocol.catalogue import Catalogue
+from deltawire.settings import keep
 from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
 
 pytestmark = pytest.mark.usefixtures("_tidy")
@@ -137,6 +139,19 @@ def test_once_for_each_server_and_key(names_of: Any, listing: ChatServer, server
         assert names_of(provider, api_base=server.url) == [MODEL]
     assert [each.header("authorization") for each in listing.requests] == [None, "Bearer sk-1", "Bearer sk-2"]
     assert len(server.requests) == 1
+
+
+def test_not_for_keys_without_end(listing: ChatServer) -> None:
+    """A program may have a key for each of its calls."""
+    provider = declared(listing)
+    for number in range(300):
+        keep(provider._catalogues, (listing.url, f"sk-{number}"), Catalogue())
+    assert len(provider._catalogues) <= 256
+    known = len(provider._catalogues)
+    for _ in range(2):
+        assert provider.get_models(api_key="sk-new") == ["a", "b-sees", "c-draws"]
+    assert len(provider._catalogues) == known + 1
+    assert len(listing.requests) == 1
 
 
 def test_what_one_server_says_is_not_said_of_another(listing: ChatServer, server: ChatServer) -> None:

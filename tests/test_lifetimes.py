@@ -38,6 +38,7 @@ from driving import (
     settled,
 )
 from programs import run_program
+from streaming import serving
 
 from deltawire import AsyncClient, Client, DeltawireError, UsageError
 from deltawire.testing import Answer, ChatServer, ProxyServer, SocksServer
@@ -46,7 +47,7 @@ from deltawire.transports import HTTPCoreTransport
 pytestmark = pytest.mark.usefixtures("_tidy", "transports")
 
 # "At once", for a server that is told.
-SOON = 1.0
+SOON = 3.0
 
 
 def sync_client(route: Route, **more: Any) -> Client:
@@ -803,7 +804,7 @@ for base_url, proxy in routes:
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
-    for limit in (Timeout(first_content=0.1), Timeout(idle=0.1)):
+    for limit in (Timeout(first_content=0.3), Timeout(idle=0.1)):
         try:                            # stalled
             text(start(client, timeout=limit))
         except TimeoutError:
@@ -817,65 +818,92 @@ for scheme in ("", "http", "https", "socks5h"):
     base_url = "https://x.invalid/v1" if scheme else f"https://{silent}/v1"
     proxy = f"{scheme}://{silent}" if scheme else None
     try:
-        start(Client(base_url=base_url, proxies=proxy, verify=ca, timeout=0.1, max_retries=0))
+        start(Client(base_url=base_url, proxies=proxy, verify=ca, timeout=0.3, max_retries=0))
     except DeltawireError:
         pass
 print("done")
 """
 
 ASYNC_PROGRAM = """
-import gc, sys
+import collections, gc, logging, sys
 import anyio
 from deltawire import AsyncClient
 
 ca, routes, silent = sys.argv[1], [route.split(" ") for route in sys.argv[2].split(",")], sys.argv[3]
+bell = int(sys.argv[4])
 clients = []
+asked = collections.Counter()
 
-def start(client):
+def start(client, base_url):
+    asked[base_url] += 1
     return client.chat.completions.create("Hi", "m", stream=True)
 
 async def text(stream):
     return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-async def cancelled(client):
-    with anyio.move_on_after(0.1) as scope:
-        await text(start(client))
-    assert scope.cancelled_caught
+async def rings(what, count):
+    async with await anyio.connect_tcp("127.0.0.1", bell) as line:
+        await line.send(f"{what} {count}\\n".encode())
+        assert await line.receive() == b"."
+
+class Retries(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.one = anyio.Event()
+    def emit(self, record):
+        if record.deltawire["event"] == "retry":
+            self.one.set()
+
+async def cancelled(stream, ready):
+    async with anyio.create_task_group() as group:
+        group.start_soon(text, stream)
+        await ready
+        group.cancel_scope.cancel()
+    assert group.cancel_scope.cancelled_caught
 
 async def main():
+    logger = logging.getLogger("deltawire.client")
+    logger.setLevel(logging.INFO)
     for base_url, proxy in routes:
-        client = AsyncClient(base_url=base_url, proxies=proxy or None, verify=ca, timeout=10)
+        client = AsyncClient(base_url=base_url, proxies=proxy or None, verify=ca, timeout=60)
         clients.append(client)
-        assert await text(start(client)) == "Hello"
-        stream = await start(client)        # broken off and closed
+        assert await text(start(client, base_url)) == "Hello"
+        stream = await start(client, base_url)      # broken off and closed
         async for chunk in stream:
             break
         await stream.close()
-        async for chunk in start(client):   # broken off and dropped
+        async for chunk in start(client, base_url): # broken off and dropped
             break
-        stream = await start(client)        # in a cycle
+        stream = await start(client, base_url)      # in a cycle
         await stream.__anext__()
         stream.itself = stream
         del stream
         gc.collect()
-        try:                                # left by an exception
-            async for chunk in start(client):
+        try:                                        # left by an exception
+            async for chunk in start(client, base_url):
                 raise ZeroDivisionError
         except ZeroDivisionError:
             pass
-        await cancelled(client)             # before the head
-        await cancelled(client)             # mid-stream
-        await cancelled(client)             # waiting to retry
-        assert await text(start(client)) == "Hello"
-        clients.append(await start(client)) # under way when the loop ends
+        stream = start(client, base_url)            # cancelled before the head
+        await cancelled(stream, rings(base_url, asked[base_url]))
+        stream = await start(client, base_url)      # mid-stream
+        await stream.__anext__()
+        await cancelled(stream, anyio.wait_all_tasks_blocked())
+        logger.addHandler(retries := Retries())     # waiting to retry
+        await cancelled(start(client, base_url), retries.one.wait())
+        logger.removeHandler(retries)
+        assert await text(start(client, base_url)) == "Hello"
+        clients.append(await start(client, base_url)) # under way when the loop ends
         await clients[-1].__anext__()
     # In the handshakes with a server, and with each kind of proxy.
-    await cancelled(AsyncClient(base_url=f"https://{silent}/v1", verify=ca))
-    for scheme in ("http", "https", "socks5h"):
-        await cancelled(AsyncClient(base_url="https://x.invalid/v1", proxies=f"{scheme}://{silent}", verify=ca))
+    for count, scheme in enumerate(("", "http", "https", "socks5h"), 1):
+        base_url = "https://x.invalid/v1" if scheme else f"https://{silent}/v1"
+        client = AsyncClient(base_url=base_url, proxies=f"{scheme}://{silent}" if scheme else None, verify=ca)
+        await cancelled(start(client, base_url), rings("silent", count))
     print("done")
 
 """
+
 
 BEFORE_THE_HEAD = Answer(cut_after=0, ending="stall")
 GOOD = Answer()
@@ -900,9 +928,21 @@ def test_a_program_that_closes_nothing(
     for found, proxies in ways.items():
         found.plan(*answers * len(proxies))
         routes += [f"{found.url} {each}" for each in proxies]
-    with Peer() as silent:
+
+    def ring(connection: socket.socket) -> None:
+        """A program is told that something has come about: it says what, and how often."""
+        what, count = connection.recv(1000).decode().split()
+        if what == "silent":
+            assert silent.heard.wait(30)
+            silent.heard.clear()
+            assert silent.connections == int(count)
+        else:
+            next(each for each in ways if each.url == what).wait_requests(int(count), 30)
+        connection.sendall(b".")
+
+    with Peer() as silent, serving(*[ring] * (len(routes) + 4 if last else 0)) as bell:
         program = ASYNC_PROGRAM + last if last else SYNC_PROGRAM
-        arguments = str(tmp_path / "ca.pem"), ",".join(routes), f"127.0.0.1:{silent.port}"
+        arguments = str(tmp_path / "ca.pem"), ",".join(routes), f"127.0.0.1:{silent.port}", str(bell)
         assert run_program(program, *arguments) == "done\n"
         assert silent.connections == 4
     for found, proxies in ways.items():

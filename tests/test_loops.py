@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,31 @@ def test_by_turns(server: ChatServer) -> None:
         assert LOOPS[name](lambda: ask(client)) == "Hello"
         server.wait_closed()
     assert server.connections == 4
+
+
+@pytest.mark.parametrize("call", [ask, begun], ids=["idle", "busy"])
+def test_a_loop_that_was_closed_without_a_word(server: ChatServer, call: Callable[[AsyncClient], Any]) -> None:
+    """Without ``shutdown_asyncgens``, that is: what it had is closed when the next one comes."""
+    client = AsyncClient(base_url=server.url)
+    if call is begun:
+        server.plan(STALLED)
+    closed = asyncio.new_event_loop()
+    left = closed.run_until_complete(call(client))
+    closed.close()
+
+    async def main() -> None:
+        assert await ask(client) == "Hello"
+        # Its own one, but for which there is none.
+        await asyncio.to_thread(server.wait_until, lambda: server.open_connections == 1, "the other one to be closed")
+
+    # That the loop did not close its sockets, asyncio tells when they are collected.
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+        del left
+        gc.collect()
+    assert {each.category for each in told} == {ResourceWarning}
+    server.wait_closed()
 
 
 @each_loop

@@ -15,6 +15,7 @@ from refusals import refused
 from deltawire.protocol import (
     ChatRequest,
     ConfigurationError,
+    Context,
     Endpoint,
     HTTPRequest,
     ImageRequest,
@@ -500,6 +501,43 @@ def test_fields_that_hold_them_in_this_one() -> None:
     assert repr(sent).endswith("1 bytes, impersonate='safari')")
     assert "k 1" not in repr(sent)
     assert HTTPRequest("GET", "http://s/", fields[:1]).secrets == ()
+
+
+def test_what_a_request_holds() -> None:
+    fields = (
+        (b"host", b"h"),
+        (b"authorization", b"Basic bWU6cGEgc3M6dy3DpA=="),
+        (b"cookie", b'theme=dark; session="abcdefgh12"; x'),
+        (b"x-vendor-token", "wörtlich".encode()),
+        (b"x-author", b"is one of these, too"),
+        (b"openai-organization", b"org-not-secret"),
+        (b"x-own", b"0123456789"),
+        (b"x-empty-key", b""),
+    )
+    request = HTTPRequest("POST", "http://h/v1", fields, hidden=frozenset({b"x-own"}), private=("a-session",))
+    assert set(request.secrets) == {
+        "bWU6cGEgc3M6dy3DpA==", "pa ss:w-ä", 'theme=dark; session="abcdefgh12"; x', "dark", "abcdefgh12", "wörtlich",
+        "wÃ¶rtlich", "is one of these, too", "0123456789", "a-session",
+    }  # fmt: skip
+    assert request.has_credentials
+    assert "org-not-secret" in repr(request)
+    assert not any(secret in repr(request) for secret in ("bWU6", "abcdefgh12", "rtlich", "0123", "a-session"))
+    # Short ones are parts of many words.
+    assert "dark" not in Context.of(request).secrets
+
+
+@pytest.mark.parametrize("value", [b"Basic !", b"Basic /////w==", b"Basic", b"abcdefgh"])
+def test_an_authorization_that_is_none(value: bytes) -> None:
+    request = HTTPRequest("POST", "http://h/v1", ((b"authorization", value),))
+    assert request.secrets in ((value.decode(),), (value.partition(b" ")[2].decode(),))
+
+
+def test_who_has_no_credentials() -> None:
+    """A field with a word of secrets in its name is hidden; but without a key a 401 still says that there is none."""
+    request = Endpoint.at("http://h", default_headers={"Idempotency-Key": "0123456789"}).models()
+    assert not request.has_credentials
+    context = Context.of(request)
+    assert (context.key_given, context.secrets) == (False, ("0123456789",))
 
 
 def test_what_is_asked_is_shown_without_fields_and_queries() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -192,3 +193,31 @@ def test_an_unknown_parameter(driver: Driver, server: ChatServer) -> None:
     assert isinstance(error, ConfigurationError)
     assert "did you mean 'temperature'?" in str(error)
     assert "extra_body" in str(error)
+
+
+# --- What is kept of it -------------------------------------------------------------------------------
+
+
+def test_endpoints_are_kept_but_not_without_end() -> None:
+    """A program may have a base URL for each of its calls."""
+    settings = make(trust_env=False)
+    endpoint = settings.endpoint_at(URL)
+    assert settings.endpoint_at(URL) is endpoint
+    for number in range(2000):
+        url = f"{URL}/{number}"
+        assert settings.endpoint_at(url) is settings.endpoint_at(url)
+        assert len(settings.endpoints) <= 256
+    assert settings.endpoint_at(URL) == endpoint
+
+
+def test_threads_that_keep_and_forget() -> None:
+    settings = make(trust_env=False)
+
+    def ask(thread: int) -> int:
+        urls = [f"{URL}/{thread}/{number}" for number in range(600)]
+        return sum(settings.endpoint_at(url).chat_url.startswith(url) for url in urls)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == [600] * 4
+    # Each of them may have looked before the others put theirs there.
+    assert len(settings.endpoints) <= 256 + 4

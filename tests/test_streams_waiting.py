@@ -160,6 +160,22 @@ async def _await(turn: Turn) -> None:
     await turn
 
 
+def test_it_says_whether_anybody_waits(run: Main) -> None:
+    """For those who look at what tasks wait for."""
+
+    async def main() -> None:
+        turn = Turn(asyncio.get_running_loop())
+        assert turn.done()
+        task = asyncio.create_task(_await(turn))
+        await anyio.wait_all_tasks_blocked()
+        assert not turn.done()
+        turn.wake()
+        assert turn.done()
+        await task
+
+    run(main)
+
+
 def test_cancelled_when_his_turn_has_come(run: Main) -> None:
     async def main() -> None:
         waiter = Waiter()

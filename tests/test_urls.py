@@ -364,3 +364,9 @@ def test_no_fragment_is_sent() -> None:
     """RFC 9110 section 7.1."""
     assert same_origin_target("https://s/v1", "/v2?a#b") == "https://s/v2?a"
     assert same_origin_target("https://s/v1#c", "v2") == "https://s/v2"
+
+
+def test_what_a_url_shows() -> None:
+    url = parse_url("http://h:1/v1?key=0123456789&flag")
+    assert repr(url) == "URL('http://h:1/v1?key=***&***')"
+    assert str(url) == "http://h:1/v1?key=0123456789&flag"

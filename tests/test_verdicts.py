@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from deltawire.protocol import (
@@ -103,6 +105,23 @@ def test_an_event_that_is_no_json() -> None:
         assert str(error) == f"an event of the reply is no JSON (here): {line[:500]!r}"
 
 
+@pytest.mark.parametrize(
+    ("signal", "data", "is_so"),
+    [
+        (BadEvent(b'{"a', "is no JSON"), b'{"a', True),
+        (ErrorObject("boom"), b' {"error": "bo', True),
+        (ErrorObject("boom"), b'"boo', True),
+        (ErrorObject("boom"), b"[", True),
+        (ErrorObject("boom"), b"boom", False),
+        (ErrorObject("boom", body={"error": "boom"}), b'{"error": "boom"}', False),
+        (DONE, b"[DONE]", False),
+    ],
+)
+def test_a_last_event_that_is_cut_off(signal: Any, data: bytes, is_so: bool) -> None:
+    """An error's words may be plain; what begins as JSON and does not parse was to be longer."""
+    assert cut_off(signal, data) is is_so
+
+
 def test_a_reply_that_is_none() -> None:
     for body, shown in ((b"<html>", "<html>"), (f" {SECRET}!".encode(), "***!"), (b"x" * 3000, "x" * 2000)):
         error = unexpected("it is no JSON", CONTEXT, " (here)", body)
@@ -147,15 +166,6 @@ def test_what_an_event_says_beside_chunks(signal: Signal, cls: type[Exception], 
     assert type(error) is cls
     assert words in str(error)
     assert of_signal(DONE, reply) is None
-
-
-def test_what_an_end_without_a_blank_line_cuts_off() -> None:
-    assert cut_off(BadEvent(b"{", "is no JSON"), b"{")
-    for data in (b'{"error": "bo', b" [", b'"bo'):
-        assert cut_off(ErrorObject("x"), data)
-        assert not cut_off(ErrorObject("x", body="x"), data)
-    assert not cut_off(ErrorObject("out of memory"), b"out of memory")
-    assert not cut_off(DONE, b"[DONE]")
 
 
 # --- Whatever broke a connection -------------------------------------------------------------------

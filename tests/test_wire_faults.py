@@ -667,7 +667,8 @@ def test_cancelling_at_every_step(
 
     with laid(BY_NAME[name], server_context, trusting) as route:
         count = kind.run(main, route)
-    assert count > (2 if kept else 3)
+    # (How many steps there are beyond that, is the machine's business: what has come already is not waited for.)
+    assert count > (1 if kept else 2)
 
 
 @each_async

@@ -35,6 +35,17 @@ def running_loop() -> Any:
     return trio.lowlevel.current_trio_token() if trio is not None else asyncio.get_running_loop()
 
 
+def forget_closed(by_loop: weakref.WeakKeyDictionary[Any, Any]) -> None:
+    """Drop what belongs to loops that are closed, by its ``abort``. (Who closes a loop without a word to its
+    async generators leaves it there; trio's runs can't be ended so.)"""
+    for known in by_loop.keyrefs():
+        loop = known()
+        if loop is not None and hasattr(loop, "is_closed") and loop.is_closed():
+            owned = by_loop.pop(loop, None)
+            if owned is not None:
+                owned.abort()
+
+
 class Runner:
     """The event loop that runs now, as something to hand work to later, from anywhere."""
 

@@ -23,9 +23,9 @@ from ._core import (
     pool_arguments,
     speaks_well,
 )
-from ._lifetime import Runner, running_loop
+from ._lifetime import Runner, forget_closed, running_loop
 from ._log import tell_end
-from ._network import AsyncPool
+from ._network import AsyncConnection, AsyncPool
 from ._options import DRAIN_BYTES, DRAIN_SECONDS, Options, refuse_impersonation, time_left
 from .streams.layers import Expired, closed_here
 
@@ -56,6 +56,14 @@ class _Pools:
         """Close, with nothing left to do when the loop ends."""
         await self.aclose()
         await self.runner.forget()
+
+    def abort(self) -> None:
+        """Close their connections when the loop is closed, where nobody can be woken."""
+        for pool in self.by_proxy.values():
+            for connection in pool.connections:
+                assert isinstance(connection, AsyncConnection)
+                with contextlib.suppress(RuntimeError):
+                    connection.abort()
 
 
 class AsyncHTTPCoreTransport:
@@ -131,6 +139,7 @@ class AsyncHTTPCoreTransport:
         loop = running_loop()
         pools = self._pools.get(loop)
         if pools is None:
+            forget_closed(self._pools)
             self._pools[loop] = pools = _Pools()
             await pools.runner.at_end(pools.aclose)
         pool = pools.by_proxy.get(proxy)

@@ -164,14 +164,20 @@ class AsyncioStream(Layers, asyncio.Protocol):
         return self._later(until) if time.monotonic() >= until else until
 
     def abort(self) -> None:
-        """End now. Whoever reads or writes gets an `OSError`. Idempotent; to be called by the loop's thread."""
+        """End now. Whoever reads or writes gets an `OSError`. Idempotent; to be called by the loop's thread, or
+        when the loop is closed."""
         if self.closed:
             return
         self.closed = True
         if self._lost is None:
             self._lost = closed_here()
         self._received.clear()
-        self._transport.abort()
+        try:
+            self._transport.abort()
+        except RuntimeError:
+            # The loop is closed, and closes no sockets: the peer is told here, the rest is the collector's.
+            with contextlib.suppress(OSError):
+                self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._tell_lost()
 
     async def aclose(self) -> None:

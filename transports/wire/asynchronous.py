@@ -13,7 +13,7 @@ import anyio.lowlevel
 from deltawire.protocol import UsageError
 
 from .._errors import LINK_ERRORS
-from .._lifetime import Runner, running_loop
+from .._lifetime import Runner, forget_closed, running_loop
 from .._options import time_left
 from ..streams.layers import acknowledge_quickly, after
 from ..streams.opening import aopen_stream, asecure, securing
@@ -105,6 +105,12 @@ class _Lines:
         await self.aclose()
         await self.runner.forget()
 
+    def abort(self) -> None:
+        """Close them all when the loop is closed, where nobody can be woken."""
+        for line in list(self.pool.lines()):
+            with contextlib.suppress(RuntimeError):
+                line.stream.abort()
+
 
 class AsyncWireTransport:
     """As `WireTransport`, for asyncio and trio, and for one thread at a time. Each event loop has its own connections:
@@ -129,7 +135,7 @@ class AsyncWireTransport:
             verify, keepalive_expiry, max_connections, max_keepalive_connections, uds, local_address
         )
         # By loop; those of loops that are gone vanish by themselves, unless these were closed without a word to their
-        # async generators (as asyncio.run and trio.run tell them) while connections were idle.
+        # async generators (as asyncio.run and trio.run tell them): those are dropped when the next loop comes.
         self._lines: weakref.WeakKeyDictionary[Any, _Lines] = weakref.WeakKeyDictionary()
         self._closed = False
 
@@ -169,6 +175,7 @@ class AsyncWireTransport:
         loop = running_loop()
         lines = self._lines.get(loop)
         if lines is None:
+            forget_closed(self._lines)
             self._lines[loop] = lines = _Lines(self._options)
             await lines.runner.at_end(lines.aclose)
         return lines
