@@ -62,7 +62,7 @@ class _Pools:
         for pool in self.by_proxy.values():
             for connection in pool.connections:
                 with contextlib.suppress(RuntimeError):
-                    connection.abort()
+                    connection.abort()  # type: ignore[attr-defined]
 
 
 class AsyncHTTPCoreTransport:
