@@ -279,13 +279,13 @@ def test_deadlines_of_threads_are_their_own(http2: HTTP2Server, options: dict[st
         late.append(time.monotonic() - begin - idle)
 
     with Client(**options) as client:
-        threads = [threading.Thread(target=stalls, args=(idle,)) for idle in (0.1, 0.4, 0.2)]
+        threads = [threading.Thread(target=stalls, args=(idle,)) for idle in (0.1, 1.5, 0.2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert len(late) == 3
-    assert max(late) < 0.25
+    assert max(late) < 1
 
 
 def test_idle(driver: Driver, http2: HTTP2Server, options: dict[str, Any]) -> None:

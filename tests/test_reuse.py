@@ -195,7 +195,7 @@ def test_a_last_chunk_that_never_comes(runtime: str) -> None:
         for _ in range(5):
             assert server.ended.acquire(timeout=1)
     assert texts == ["Hello"] * 5
-    assert all(0.09 < each < 0.3 for each in pauses), pauses
+    assert all(0.09 < each < 1 for each in pauses), pauses
 
 
 @each_runtime
@@ -211,7 +211,7 @@ def test_an_endless_rest_is_not_read(runtime: str) -> None:
         assert five_streams(runtime, server.url, texts, pauses) == (0, 0)
         assert server.connections == 5
     assert texts == ["Hello"] * 5
-    assert max(pauses) < 0.3
+    assert max(pauses) < 1
 
 
 # --- Connections that died while they were kept --------------------------------------------------------

@@ -323,15 +323,15 @@ def test_events_are_exact_and_written_apart(server: ChatServer) -> None:
 
 
 def test_pace_and_delay() -> None:
-    with ChatServer(pace=0.02, tokens=["x"] * 5) as server:
+    with ChatServer(pace=0.1, tokens=["x"] * 5) as server:
         server.plan(Answer(delay=0.05), Answer(pace=0.0))
         ask(server)
         ask(server)
         first, second = server.requests
         assert len(first.sent) == len(second.sent) == 5
         # Each is due so long after the head: never earlier, and a late one does not move those after it.
-        assert all(at - first.arrived >= 0.049 + 0.02 * step for step, at in enumerate(first.sent))
-        assert second.sent[4] - second.sent[0] < 0.02
+        assert all(at - first.arrived >= 0.049 + 0.1 * step for step, at in enumerate(first.sent))
+        assert second.sent[4] - second.sent[0] < 0.4
 
 
 def test_raw(server: ChatServer) -> None:

@@ -42,11 +42,11 @@ def test_first_content_before_the_head(driver: Driver, server: ChatServer, cut_a
 
 def test_first_content_is_counted_once(driver: Driver, server: ChatServer) -> None:
     """The head does not start it anew, nor do comments, nor the chunk with the role."""
-    server.plan(Answer(events=[event(), *[PING] * 100], delay=0.3, pace=0.05))
+    server.plan(Answer(events=[event(), *[PING] * 100], delay=0.7, pace=0.05))
     begin = time.monotonic()
-    error = driver.stream(options(server.url, Timeout(first_content=0.4))).error
-    assert time.monotonic() - begin < 0.7
-    timed_out(error, "first_content", 0.4)
+    error = driver.stream(options(server.url, Timeout(first_content=0.9))).error
+    assert time.monotonic() - begin < 1.6
+    timed_out(error, "first_content", 0.9)
 
 
 def test_idle(driver: Driver, server: ChatServer) -> None:
@@ -85,7 +85,7 @@ def test_a_slow_caller_is_no_timeout(server: ChatServer) -> None:
         with pytest.raises(TimeoutError) as caught:
             next(stream)
         timed_out(caught.value, "idle", 0.1)
-        assert time.monotonic() - begin < 0.5
+        assert time.monotonic() - begin < 2
 
 
 def test_a_slow_task_is_no_timeout(run: Run, server: ChatServer) -> None:

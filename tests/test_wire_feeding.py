@@ -227,14 +227,14 @@ def test_the_deadline_begins_with_what_came_while_one_was_away(kind: WireKind) -
     async def main(url: str) -> None:
         async with kind.wire() as wire:
             call = wire.call(url)
-            call.exchange._deadlines = Deadlines(Timeout(connect=5, first_content=5, idle=0.5), time.monotonic())
+            call.exchange._deadlines = Deadlines(Timeout(connect=5, first_content=5, idle=1.0), time.monotonic())
             spoken.go_on(2)
             assert text(await call.events()) == "a"
             spoken.go_on()
             feed = call.exchange._feed
             await until(lambda: feed._contents == 2)
             arrived = feed._content_at
-            await anyio.sleep(0.3)  # what is tested is that time passes
+            await anyio.sleep(0.7)  # what is tested is that time passes
             back = time.monotonic()
             assert text(await call.events()) == "b"
             error = failure(await call.rest())
@@ -242,8 +242,8 @@ def test_the_deadline_begins_with_what_came_while_one_was_away(kind: WireKind) -
             assert error.deadline == "idle"
             assert error.partial is not None
             waited = time.monotonic() - arrived
-            # Not half a second from when he was back.
-            assert 0.5 <= waited < 0.5 + (back - arrived), waited
+            # Not a second from when he was back.
+            assert 1 <= waited < 1 + (back - arrived), waited
 
     with scripted(spoken) as url:
         kind.run(main, url)
@@ -284,7 +284,7 @@ def test_the_total_passes_while_one_is_away(kind: WireKind) -> None:
             await anyio.sleep(0.6)  # what is tested is that time passes
             start = time.monotonic()
             events = await call.rest()
-            assert time.monotonic() - start < 0.4
+            assert time.monotonic() - start < 5
             error = failure(events)
             assert isinstance(error, TimeoutError)
             assert error.deadline == "total"

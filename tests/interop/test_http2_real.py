@@ -166,12 +166,12 @@ def test_an_idle_reply_times_out(flavour: str, options: dict[str, Any]) -> None:
 
 @httpcore_only
 def test_an_idle_reply_among_others(flavour: str, options: dict[str, Any]) -> None:
-    timeout = Timeout(first_content=10, idle=0.2)
-    others = [Ask(options={"user": "70 10", "timeout": timeout})] * 4
-    # Its first word comes after 0.3 seconds.
-    slow = Ask(options={"user": "3 300", "timeout": timeout})
+    timeout = Timeout(first_content=10, idle=1.0)
+    others = [Ask(options={"user": "100 40", "timeout": timeout})] * 4
+    # Its first word comes after 1.5 seconds.
+    slow = Ask(options={"user": "3 1500", "timeout": timeout})
     *whole, late = converse(flavour, [*others, slow], together=True, **options).told
     assert isinstance(late.error, TimeoutError)
     assert late.error.deadline == "idle"
-    assert [spoken(told.text)[2] for told in whole] == [words(70)] * 4
-    assert 0.5 <= late.seconds < min(told.seconds for told in whole)
+    assert [spoken(told.text)[2] for told in whole] == [words(100)] * 4
+    assert 2.5 <= late.seconds < min(told.seconds for told in whole)
