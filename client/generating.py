@@ -18,6 +18,7 @@ from .behalf import Lent, behalf_of, settings_for
 from .calls import IMAGES
 from .drivers import arun, run
 from .learning import Names, anames
+from .settings import make_room
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def budget_of(provider: Any, server: Any) -> RetryBudget:
     except TypeError:
         # It compares by its attributes, and is no key.
         budgets = {}
+    make_room(budgets, server)
     return budgets.setdefault(server, RetryBudget())
 
 

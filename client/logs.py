@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from deltawire.protocol import DeltawireError, GiveUp, Prepare, Send, Sleep
+from deltawire.protocol.fields import visible
 from deltawire.transports._log import DEBUG, INFO, Log
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Diary:
         if self._listened and outcome.error is None:
             what = "first content" if attempt.streams else "the whole reply"
             seconds = time.monotonic() - self._since
-            request_id = attempt.reply.request_id
+            identity = attempt.context.excerpt(visible(attempt.reply.request_id or ""), 200)
             LOG.say(
                 INFO,
                 "%s: %s after %.3f s (model %r%s)",
@@ -55,7 +56,7 @@ class Diary:
                 what,
                 seconds,
                 self._model,
-                f", request id {request_id}" if request_id else "",
+                f", request id {identity}" if identity else "",
                 event="answer",
                 seconds=seconds,
                 **self._of(attempt),

@@ -235,11 +235,15 @@ def make(
 
 
 def keep(known: dict[Any, Any], key: Any, value: Any) -> None:
-    """Note what took long to find out; when there are too many, the others are forgotten. (All at once, which is one
-    step: other threads may do the same.)"""
-    if len(known) >= _MOST_KEPT:
-        known.clear()
+    """Note what took long to find out; when there are too many, the others are forgotten."""
+    make_room(known, key)
     known[key] = value
+
+
+def make_room(known: dict[Any, Any], key: Any) -> None:
+    """Forget the others, if there are too many. (All at once, which is one step: other threads may do the same.)"""
+    if len(known) >= _MOST_KEPT and key not in known:
+        known.clear()
 
 
 def as_provider(provider: Any) -> Any:

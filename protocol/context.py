@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -69,16 +68,7 @@ class Context(Reserved, frozen=True, kw_only=True):
 
     def redact(self, text: str, *, cut: bool = False) -> str:
         """The text, with "***" for each secret; with ``cut``, for the beginning of one at its end, too."""
-        secrets = _sought(self.secrets)
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        for secret in secrets:
-            if len(secret) >= _LONG_SECRET:
-                text = _without_parts(text, secret)
-            if cut:
-                shown = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
-                text = text[: len(text) - shown]
-        return text
+        return _redacted(text, _sought(self.secrets), cut)
 
     def excerpt(self, text: str | bytes, length: int = 500, *, more: str = "...", cut: bool = False) -> str:
         """The beginning of a peer's words, fit to be shown: redacted before it is cut, since half a secret
@@ -98,13 +88,7 @@ class Context(Reserved, frozen=True, kw_only=True):
 
     def redacted(self, value: object) -> object:
         """``redact`` for every string in a decoded JSON document."""
-        if isinstance(value, str):
-            return self.redact(value)
-        if isinstance(value, list):
-            return [self.redacted(item) for item in value]
-        if isinstance(value, dict):
-            return {self.redacted(key): self.redacted(item) for key, item in value.items()}
-        return value
+        return _redacted_in(value, _sought(self.secrets))
 
     def where(self, *more: str) -> str:
         """The clause in parentheses that messages end with, or ""."""
@@ -119,10 +103,9 @@ class Context(Reserved, frozen=True, kw_only=True):
 NO_CONTEXT = Context()
 
 
-@functools.lru_cache(maxsize=64)
 def _sought(secrets: tuple[str, ...]) -> list[str]:
-    """All forms of these, the longest first: one may stand inside another. (An error is searched for them many times,
-    and most replies are none.)"""
+    """All forms of these, the longest first: one may stand inside another. (Made anew for each text: in a cache they
+    would outlive whoever holds them, and most replies are no errors.)"""
     found = dict.fromkeys(form for secret in secrets if secret for form in _forms(secret))
     return sorted(found, key=len, reverse=True)
 
@@ -151,19 +134,49 @@ def _escaped(found: re.Match[str]) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
+def _redacted(text: str, secrets: list[str], cut: bool) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    for secret in secrets:
+        if len(secret) >= _LONG_SECRET:
+            text = _without_parts(text, secret)
+        if cut:
+            shown = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
+            text = text[: len(text) - shown]
+    return text
+
+
+def _redacted_in(value: object, secrets: list[str]) -> object:
+    if isinstance(value, str):
+        return _redacted(value, secrets, False)
+    if isinstance(value, list):
+        return [_redacted_in(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {_redacted_in(key, secrets): _redacted_in(item, secrets) for key, item in value.items()}
+    return value
+
+
 def _without_parts(text: str, secret: str) -> str:
-    """The text without beginnings and ends of a long secret, which a peer has broken off, or into lines."""
-    for start in (True, False):
-        part = secret[:_PART] if start else secret[-_PART:]
-        while (at := text.find(part)) >= 0:
-            first, last = at, at + _PART
-            if start:
-                rest = secret[_PART:]
-                while last < len(text) and rest.startswith(text[at + _PART : last + 1]):
-                    last += 1
-            else:
-                rest = secret[:-_PART]
-                while first > 0 and rest.endswith(text[first - 1 : at]):
-                    first -= 1
-            text = text[:first] + "***" + text[last:]
+    """The text without what are so many characters of a long secret, in a row: a peer has broken it off, or into lines.
+
+    Each such part holds one of the secret's blocks of half that length whole, so only these are looked for.
+    """
+    size = _PART // 2
+    for start in range(0, len(secret) - size + 1, size):
+        block = secret[start : start + size]
+        pieces: list[str] = []
+        done, at = 0, text.find(block)
+        while at >= 0:
+            first, last = at, at + size
+            before, behind = start, start + size
+            while first > done and before and text[first - 1] == secret[before - 1]:
+                first, before = first - 1, before - 1
+            while last < len(text) and behind < len(secret) and text[last] == secret[behind]:
+                last, behind = last + 1, behind + 1
+            if last - first >= _PART:
+                pieces += text[done:first], "***"
+                done = last
+            at = text.find(block, max(done, at + 1))
+        if pieces:
+            text = "".join([*pieces, text[done:]])
     return text

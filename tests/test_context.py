@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from feeding import JSON, QUICK, read
+from hostile import assert_linear
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,6 +222,8 @@ def test_a_lone_surrogate() -> None:
         (f"bad key {LONG[:20]}...", "bad key ***..."),
         (f"bad key ...{LONG[-18:]}", "bad key ...***"),
         (f"{LONG[:22]}\n{LONG[22:]}", "***\n***"),
+        (f"bad key ...{LONG[9:25]}... {LONG[20:40]}", "bad key ...***... ***"),
+        (f"{LONG[9:24]} {LONG[13:28]}", f"{LONG[9:24]} {LONG[13:28]}"),
         (f"{LONG[:17]} {LONG[:40]}! {LONG}", "*** ***! ***"),
         # These say nothing of it.
         (f"keys begin with {LONG[:8]}", f"keys begin with {LONG[:8]}"),
@@ -228,6 +232,22 @@ def test_a_lone_surrogate() -> None:
 )
 def test_parts_of_a_long_one(said: str, shown: str) -> None:
     assert Context(secrets=(LONG,)).redact(said) == shown
+
+
+def test_no_part_stays_wherever_it_is_from() -> None:
+    context = Context(secrets=(LONG,))
+    for start in range(len(LONG)):
+        for end in range(start + 1, len(LONG) + 1):
+            part = LONG[start:end]
+            assert context.redact(f"x {part}.{part} y") == ("x ***.*** y" if len(part) >= 16 else f"x {part}.{part} y")
+
+
+def test_parts_without_number_cost_in_proportion_to_their_length() -> None:
+    context = Context(secrets=(LONG,))
+    for part in (LONG[:16], LONG[-16:], LONG[10:17]):
+        assert_linear(lambda n, part=part: functools.partial(context.redact, (part + "!") * n), 100)  # type: ignore[misc]
+    many = 50_000
+    assert context.redact((LONG[:16] + "!") * many) == "***!" * many
 
 
 def test_parts_of_a_short_one_stay() -> None:

@@ -55,6 +55,18 @@ def test_a_stream(driver: Driver, server: ChatServer, records: pytest.LogCapture
     assert (level, fields["contents"]) == (DEBUG, 2)
 
 
+def test_a_name_of_the_request_that_is_odd(
+    driver: Driver, server: ChatServer, records: pytest.LogCaptureFixture
+) -> None:
+    """It is a peer's, and a terminal may show it."""
+    server.plan(Answer(headers=[("x-request-id", "\x1b[31m\x9b" + "r" * 500)]))
+    driver.stream({"base_url": server.url})
+    words = one(records, "answer")[0]
+    assert words.isprintable()
+    assert words.endswith("r...)")
+    assert len(words) < 500
+
+
 def test_a_whole_reply(driver: Driver, server: ChatServer, records: pytest.LogCaptureFixture) -> None:
     assert driver.ask({"base_url": server.url}).text == "Hello"
     assert told(records, "deltawire.client") == ["request", "answer"]

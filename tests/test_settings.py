@@ -6,14 +6,16 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 from driving import HI, MODEL, Driver, free_port
 
-from deltawire import AsyncClient, Client, ConfigurationError, RetryPolicy, Timeout
+from deltawire import AsyncClient, Client, ConfigurationError, Opchatgpts, OpenaiTemplate, RetryPolicy, Timeout
 from deltawire.asking import ALIASES, ASK_OPTIONS, CALL_OPTIONS, EXTRA_PARAMETERS, EXTRAS
 from deltawire.base import BaseClient
+from deltawire.generating import budget_of
 from deltawire.parameters import CallOptions, ChatOptions, ChatParameters
-from deltawire.protocol import Endpoint, Proxy
+from deltawire.protocol import ChatRequest, Endpoint, Proxy
 from deltawire.protocol.request import PARAMETERS
 from deltawire.settings import UNSET, Settings, make
 from deltawire.testing import ChatServer
@@ -208,6 +210,23 @@ def test_endpoints_are_kept_but_not_without_end() -> None:
         assert settings.endpoint_at(url) is settings.endpoint_at(url)
         assert len(settings.endpoints) <= 256
     assert settings.endpoint_at(URL) == endpoint
+
+
+def test_what_is_known_of_sites_and_budgets_is_kept_but_not_without_end() -> None:
+    """A program may have a cookie, and a server, for each of its calls."""
+    site = Opchatgpts(url="http://shop.example", nonce="n")
+    chat = ChatRequest(messages="Hi", model=MODEL)
+    for number in range(600):
+        site.prepare(msgspec.structs.replace(chat, extra_headers={"Cookie": f"user={number}"}))
+        assert 1 <= len(site._stores) <= 256
+    provider = OpenaiTemplate()
+    first = budget_of(provider, None)
+    assert budget_of(provider, None) is first
+    budgets = {id(budget): budget for budget in (budget_of(provider, f"{URL}/{number}") for number in range(255))}
+    assert len(budgets) == 255
+    assert budget_of(provider, None) is first
+    budget_of(provider, URL)
+    assert budget_of(provider, None) is not first
 
 
 def test_threads_that_keep_and_forget() -> None:

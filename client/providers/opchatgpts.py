@@ -16,7 +16,7 @@ from deltawire.protocol import (
 )
 from deltawire.protocol.site import SESSION_PATH, SUBMIT_PATH, site_options
 
-from ..settings import USER_AGENT, name_of, one_of
+from ..settings import USER_AGENT, make_room, name_of, one_of
 from ..targets import Session, Store, Target
 from .base import AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin
 from .methods import built_in, either
@@ -132,7 +132,9 @@ class Opchatgpts(AsyncGeneratorProvider, ProviderModelMixin, RaiseErrorMixin):
             raise ConfigurationError(f"{name} has no url: give it that of a site")
         site = self._site(url, ask, settings)
         seen_as = _identity(self.headers, settings.default_headers, ask.extra_headers)
-        store = self._stores.setdefault((url, *seen_as), Store(self.nonce))
+        at = (url, *seen_as)
+        make_room(self._stores, at)
+        store = self._stores.setdefault(at, Store(self.nonce))
         options = site_options(ask.params, ask.extra_body)
         messages = _messages(self, ask)
         chat_id = self.chat_id or chat_id_of(os.urandom(16))
