@@ -63,7 +63,7 @@ class _Pools:
             for connection in pool.connections:
                 assert isinstance(connection, AsyncConnection)
                 with contextlib.suppress(RuntimeError):
-                    connection.abort()  # type: ignore[attr-defined]
+                    connection.abort()
 
 
 class AsyncHTTPCoreTransport:
