@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 import trio
 from driving import HI, MODEL, STALLED
@@ -127,6 +128,40 @@ def test_a_stream_whose_loop_goes_on_elsewhere(server: ChatServer, first: str, s
         over.set()
         owner.join(10)
     assert not owner.is_alive()
+    server.wait_closed()
+    streams.clear()
+    gc.collect()
+
+
+@each_loop
+@both
+def test_closing_a_stream_that_another_loop_reads(server: ChatServer, first: str, second: str) -> None:
+    """Its reader is told, and nobody waits for the other."""
+    server.plan(Answer(tokens=["a"], finish_reason=None, done=False, ending="stall"))
+    client = AsyncClient(base_url=server.url, timeout=30)
+    there, streams, heard = threading.Event(), [], []
+
+    async def read() -> None:
+        streams.append(await begun(client))
+        there.set()
+        try:
+            heard.extend([chunk.choices[0].delta.content async for chunk in streams[0]])
+        except DeltawireError as error:
+            heard.append(error)
+
+    async def close() -> None:
+        with anyio.fail_after(5):
+            await streams[0].aclose()
+
+    reader = threading.Thread(target=LOOPS[first], args=(read,), daemon=True)
+    closer = threading.Thread(target=LOOPS[second], args=(close,), daemon=True)
+    reader.start()
+    assert there.wait(10)
+    closer.start()
+    for thread in (closer, reader):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(heard) <= 2
     server.wait_closed()
     streams.clear()
     gc.collect()
