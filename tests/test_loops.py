@@ -196,3 +196,34 @@ def test_closing_in_a_loop_closes_nothing_of_others(server: ChatServer, first: s
         owner.join(10)
     server.wait_closed()
     assert server.connections == 2
+
+
+@each_loop
+def test_closing_in_a_loop_leaves_the_streams_of_others(server: ChatServer, first: str) -> None:
+    """Each comes to its own end: that of one is not that of another."""
+    server.plan(*[Answer(tokens=["Hel", "lo"], pace=0.4)] * 2)
+    client = AsyncClient(base_url=server.url)
+    there, over = threading.Event(), threading.Event()
+    texts: list[str] = []
+
+    async def keep() -> None:
+        streams = [await begun(client) for _ in range(2)]
+        there.set()
+        wait = trio.to_thread.run_sync if first == "trio" else asyncio.to_thread
+        await wait(over.wait, 10)
+        await streams.pop().aclose()
+        texts.extend([chunk.choices[0].delta.content or "" async for chunk in streams.pop()])
+
+    async def close() -> None:
+        await client.aclose()
+
+    owner = threading.Thread(target=LOOPS[first], args=(keep,))
+    owner.start()
+    try:
+        assert there.wait(10)
+        asyncio.run(close())
+    finally:
+        over.set()
+        owner.join(10)
+    assert "".join(texts) == "Hello"
+    server.wait_closed()
