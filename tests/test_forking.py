@@ -132,6 +132,37 @@ def test_locks_that_another_thread_holds(short_route: Route, authority: trustme.
     assert len(short_route.server.requests) == 4
 
 
+FAILING = """
+from deltawire.transports._forking import tell
+
+class Failing:
+    def forked(self):
+        told.append(self)
+        raise ValueError
+
+told = []
+failing = [Failing() for _ in range(10)]
+for each in failing:
+    tell(each)
+client = Client(**options)
+assert text(start(client)) == "Hello"
+
+def child():
+    assert len(told) == 10
+    assert client.transport.connections() == (0, 0)
+    assert text(start(client)) == "Hello"
+
+forked(child)
+print("done")
+"""
+
+
+def test_one_that_fails_to_begin_anew(server: ChatServer) -> None:
+    """The others are told all the same."""
+    assert run_program(PRELUDE + FAILING, server.url, "", "") == "done\n"
+    assert [each.connection for each in server.requests] == [1, 2]
+
+
 POOLED = """
 import multiprocessing
 
