@@ -23,6 +23,7 @@ from ._curl import END, HEADER_IN, CurlECode, CurlInfo, CurlOpt, Line
 from ._curl_request import CODINGS
 from ._curl_words import failure, is_elsewhere, waiting_for
 from ._errors import exchange_error
+from ._forking import keep, tell
 from ._options import DRAIN_BYTES, DRAIN_SECONDS
 from .streams.layers import Expired, closed_here
 
@@ -147,6 +148,17 @@ class ImpersonateExchange:
         self.at_rest = threading.Event()
         """No thread is at work."""
         self.at_rest.set()
+        tell(self)
+
+    def forked(self) -> None:
+        """See `Forked`. What is read here the parent would miss; and libcurl says goodbye on what it closes."""
+        self._lock = threading.RLock()
+        self._working = False
+        self.at_rest = threading.Event()
+        self.at_rest.set()
+        if self._line is not None:
+            self._closed = True
+            keep(self._line)
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""

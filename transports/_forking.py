@@ -32,6 +32,13 @@ def tell(who: Forked) -> None:
     _told.add(who)
 
 
+def keep(what: object) -> None:
+    """Keep it to the very end of the process, unclosed."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))
+
+
 def _in_child() -> None:
     for each in list(_told):
         # One that fails is no reason to leave the others with what is the parent's.

@@ -98,11 +98,10 @@ class AsyncioStream(Layers, asyncio.Protocol):
     def _read_the_rest(self) -> None:
         """A write that fails is asyncio's end, whatever has come and is not read yet: the answer of a peer that does
         not hear a request to its end. The socket is there until this returns."""
-        with contextlib.suppress(OSError, ValueError):
-            with self._twin() as twin:
-                twin.setblocking(False)
-                while data := twin.recv(READ):
-                    self.data_received(data)
+        with contextlib.suppress(OSError, ValueError), self._twin() as twin:
+            twin.setblocking(False)
+            while data := twin.recv(READ):
+                self.data_received(data)
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
