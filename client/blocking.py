@@ -23,7 +23,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from deltawire.protocol import ConfigurationError
+from deltawire.protocol import ConfigurationError, ReadError
 
 if TYPE_CHECKING:
     import asyncio
@@ -127,6 +127,20 @@ class _Worker:
         # These two are the loop's alone.
         self._stepping = True
         self._stopped = False
+        # Not at the head of the module: who imports the protocol alone should not load it.
+        from deltawire.transports._forking import tell
+
+        tell(self)
+
+    def forked(self) -> None:
+        """See `deltawire.transports._forking`: the thread, the loop and what the generator holds are the parent's."""
+        self._lock = threading.Lock()
+        if self._thread is not None:
+            self._over = True
+            # Nothing more is ordered.
+            self._loop = self._task = self._asked = None
+            self.answers = queue.SimpleQueue()
+            self.answers.put((None, ReadError("the generator is closed: it is the parent process's")))
 
     # In the program's thread
 

@@ -32,8 +32,9 @@ class Client(BaseClient):
 
     Threads may share it: as many as like ask at once, on the same connections. A stream is read by one thread at a
     time, whichever; any other may close it, or the client, meanwhile: who reads has what had come, and then the end or
-    a `TransportError`. A forked process may go on with its parent's client, on connections of its own; the streams that
-    were under way stay the parent's.
+    a `TransportError`. A forked process may go on with its parent's client, on connections of its own. The streams that
+    were under way stay the parent's: the child still has what had been read before the fork, and then a
+    `TransportError`.
     """
 
     def _own(self, transport: Any, **options: Any) -> Owner[Transport]:

@@ -180,8 +180,15 @@ class AsyncStream(_Reading):
         self._thread = get_ident()
 
     async def aclose(self) -> None:
-        """End the reply and free its connection. Idempotent; iterating ends after it."""
+        """End the reply and free its connection. Idempotent; iterating ends after it. Called in another event loop
+        than the stream's, it has that one do it, soon."""
+        from deltawire.transports._lifetime import runs_elsewhere
+
         self._end()
+        if runs_elsewhere(self._loop()):
+            # What wakes a reader there may be called by his loop only.
+            self._finalizer()
+            return
         await self._exchange.aclose()
         self._finalizer.detach()
 

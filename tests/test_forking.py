@@ -132,6 +132,37 @@ def test_locks_that_another_thread_holds(short_route: Route, authority: trustme.
     assert len(short_route.server.requests) == 4
 
 
+FAILING = """
+from deltawire.transports._forking import tell
+
+class Failing:
+    def forked(self):
+        told.append(self)
+        raise ValueError
+
+told = []
+failing = [Failing() for _ in range(10)]
+for each in failing:
+    tell(each)
+client = Client(**options)
+assert text(start(client)) == "Hello"
+
+def child():
+    assert len(told) == 10
+    assert client.transport.connections() == (0, 0)
+    assert text(start(client)) == "Hello"
+
+forked(child)
+print("done")
+"""
+
+
+def test_one_that_fails_to_begin_anew(server: ChatServer) -> None:
+    """The others are told all the same."""
+    assert run_program(PRELUDE + FAILING, server.url, "", "") == "done\n"
+    assert [each.connection for each in server.requests] == [1, 2]
+
+
 POOLED = """
 import multiprocessing
 
@@ -175,6 +206,69 @@ def test_passing_for_a_browser(tls_server: ChatServer, authority: trustme.CA, tm
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     assert run_program(PRELUDE + BROWSER, tls_server.url, "", str(tmp_path / "ca.pem")) == "done\n"
     assert [each.connection for each in tls_server.requests] == [1, 2, 1]
+
+
+LEFT = """
+def child():
+    global stream
+    try:
+        text(stream)
+    except DeltawireError as error:
+        assert "closed" in str(error), error
+    else:
+        raise AssertionError("the parent's stream was read by its child")
+    stream.close()
+    stream = None
+
+forked(child)
+
+def child():
+    # As it is dropped, or closed, unread.
+    global stream
+    stream.close()
+    stream = None
+    client.close()
+
+forked(child)
+assert text(stream) == "Hello"
+stream.close()
+client.close()
+print("done")
+"""
+
+BROWSING = """
+client = Client(**options, impersonate="chrome")
+stream = start(client)
+next(stream)
+"""
+
+
+def test_a_browsers_stream_under_way(tls_server: ChatServer, authority: trustme.CA, tmp_path: Path) -> None:
+    tls_server.plan(PACED)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    assert run_program(PRELUDE + BROWSING + LEFT, tls_server.url, "", str(tmp_path / "ca.pem")) == "done\n"
+    assert [each.outcome for each in tls_server.requests] == ["complete"]
+
+
+GENERATING = """
+import asyncio
+from deltawire.providers import AsyncGeneratorProvider
+
+class Own(AsyncGeneratorProvider):
+    @classmethod
+    async def create_async_generator(cls, model, messages, **kwargs):
+        for piece in "", "Hel", "lo":
+            await asyncio.sleep(0.1)
+            yield piece
+
+client = Client(provider=Own)
+stream = start(client)
+"""
+
+
+def test_a_generator_under_way(tmp_path: Path) -> None:
+    """Its thread is the parent's."""
+    assert run_program(PRELUDE + GENERATING + LEFT, "", "", "") == "done\n"
 
 
 BETWEEN = """

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 import trio
 from driving import HI, MODEL, STALLED
@@ -133,6 +134,40 @@ def test_a_stream_whose_loop_goes_on_elsewhere(server: ChatServer, first: str, s
 
 
 @each_loop
+@both
+def test_closing_a_stream_that_another_loop_reads(server: ChatServer, first: str, second: str) -> None:
+    """Its reader is told, and nobody waits for the other."""
+    server.plan(Answer(tokens=["a"], finish_reason=None, done=False, ending="stall"))
+    client = AsyncClient(base_url=server.url, timeout=30)
+    there, streams, heard = threading.Event(), [], []
+
+    async def read() -> None:
+        streams.append(await begun(client))
+        there.set()
+        try:
+            heard.extend([chunk.choices[0].delta.content async for chunk in streams[0]])
+        except DeltawireError as error:
+            heard.append(error)
+
+    async def close() -> None:
+        with anyio.fail_after(5):
+            await streams[0].aclose()
+
+    reader = threading.Thread(target=LOOPS[first], args=(read,), daemon=True)
+    closer = threading.Thread(target=LOOPS[second], args=(close,), daemon=True)
+    reader.start()
+    assert there.wait(10)
+    closer.start()
+    for thread in (closer, reader):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(heard) <= 2
+    server.wait_closed()
+    streams.clear()
+    gc.collect()
+
+
+@each_loop
 def test_closing_in_a_loop_closes_nothing_of_others(server: ChatServer, first: str) -> None:
     """But from then on the client opens nothing anywhere; what the other loop had ends with it."""
     client = AsyncClient(base_url=server.url)
@@ -161,3 +196,34 @@ def test_closing_in_a_loop_closes_nothing_of_others(server: ChatServer, first: s
         owner.join(10)
     server.wait_closed()
     assert server.connections == 2
+
+
+@each_loop
+def test_closing_in_a_loop_leaves_the_streams_of_others(server: ChatServer, first: str) -> None:
+    """Each comes to its own end: that of one is not that of another."""
+    server.plan(*[Answer(tokens=["Hel", "lo"], pace=0.4)] * 2)
+    client = AsyncClient(base_url=server.url)
+    there, over = threading.Event(), threading.Event()
+    texts: list[str] = []
+
+    async def keep() -> None:
+        streams = [await begun(client) for _ in range(2)]
+        there.set()
+        wait = trio.to_thread.run_sync if first == "trio" else asyncio.to_thread
+        await wait(over.wait, 10)
+        await streams.pop().aclose()
+        texts.extend([chunk.choices[0].delta.content or "" async for chunk in streams.pop()])
+
+    async def close() -> None:
+        await client.aclose()
+
+    owner = threading.Thread(target=LOOPS[first], args=(keep,))
+    owner.start()
+    try:
+        assert there.wait(10)
+        asyncio.run(close())
+    finally:
+        over.set()
+        owner.join(10)
+    assert "".join(texts) == "Hello"
+    server.wait_closed()

@@ -310,6 +310,28 @@ def test_a_loop_that_ends_with_a_stream() -> None:
     loop.close()
 
 
+@pytest.mark.parametrize("loops", ["asyncio", "uvloop"])
+def test_the_end_is_told_though_a_child_has_the_socket(loops: str) -> None:
+    """Forked in mid-stream, it has a copy; where the child ends that, the peer hears nothing."""
+
+    async def main() -> None:
+        for child in (False, True):
+            near, far = tcp_pair()
+            with far, near.dup():
+                stream: AsyncioStream = await Runtime("asyncio").over(near, after(5))
+                stream._process += child
+                stream.abort()
+                await turns()
+                far.settimeout(0 if child else 5)
+                with pytest.raises(BlockingIOError) if child else contextlib.nullcontext():
+                    assert far.recv(1) == b""
+
+    loop = importlib.import_module(loops).new_event_loop()
+    loop.run_until_complete(main())
+    loop.run_until_complete(turns())
+    loop.close()
+
+
 # --- Other loops --------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ This module and those that are built on it import curl_cffi: they are loaded on 
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from curl_cffi import BrowserType, Curl, CurlECode, CurlError, CurlInfo, CurlMOpt, CurlOpt, ffi, lib
@@ -30,6 +31,12 @@ HEADER_IN, HEADER_OUT, TLS_OUT = 1, 2, 6
 
 # Milliseconds: for libcurl, whose timer is a C int. Whoever waits longer waits again.
 _LONGEST_WAIT = 60_000
+
+# The codings that libcurl undoes, in the words of RFC 9110 section 8.4.1 and RFC 8878.
+_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity", b""})
+
+# RFC 9112 section 4; libcurl writes HTTP/2's in this form, too.
+_STATUS_LINE = re.compile(rb"\AHTTP/[0-9.]+ ([1-9][0-9][0-9])(?: |\Z)")
 
 
 def profiles() -> list[str]:
@@ -188,3 +195,17 @@ __all__ = [
     "profile",
     "profiles",
 ]
+
+
+def parsed(head: list[bytes]) -> tuple[int | None, list[tuple[bytes, bytes]]]:
+    """A head's status (None: it has none) and fields, as `Reply` takes them: without those that speak of a body whose
+    codings libcurl has undone."""
+    found = _STATUS_LINE.match(head[0]) if head else None
+    fields = []
+    for line in head[1:]:
+        name, _, value = line.partition(b":")
+        fields.append((name.strip().lower(), value.strip()))
+    codings = b",".join(value for name, value in fields if name == b"content-encoding").lower().split(b",")
+    if {coding.strip() for coding in codings} <= _CODINGS:
+        fields = [(name, value) for name, value in fields if name != b"content-encoding"]
+    return (None if found is None else int(found[1])), fields

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import re
 import threading
 import time
 import weakref
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from deltawire.protocol import ReadError, TransportError, UsageError
 from deltawire.protocol.verdicts import is_sound
 
-from ._curl import END, HEADER_IN, CurlECode, CurlInfo, CurlOpt, Line
-from ._curl_request import CODINGS
+from ._curl import END, HEADER_IN, CurlECode, CurlInfo, CurlOpt, Line, parsed
 from ._curl_words import failure, is_elsewhere, waiting_for
 from ._errors import exchange_error
+from ._forking import keep, tell
 from ._options import DRAIN_BYTES, DRAIN_SECONDS
 from .streams.layers import Expired, closed_here
 
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 
 # CURL_IPRESOLVE_V4 and _V6 (curl/curl.h).
 _IPV4, _IPV6 = 1, 2
-
-# RFC 9112 section 4; libcurl writes HTTP/2's in this form, too.
-_STATUS_LINE = re.compile(rb"\AHTTP/[0-9.]+ ([1-9][0-9][0-9])(?: |\Z)")
 
 # As much as is kept of a proxy's answer; no refusal needs more.
 _LONGEST_HEADS = 64 * 1024
@@ -147,6 +143,17 @@ class ImpersonateExchange:
         self.at_rest = threading.Event()
         """No thread is at work."""
         self.at_rest.set()
+        tell(self)
+
+    def forked(self) -> None:
+        """See `Forked`. What is read here the parent would miss; and libcurl says goodbye on what it closes."""
+        self._lock = threading.RLock()
+        self._working = False
+        self.at_rest = threading.Event()
+        self.at_rest.set()
+        if self._line is not None:
+            self._closed = True
+            keep(self._line)
 
     def next_events(self) -> list[Event]:
         """See `Exchange`."""
@@ -303,7 +310,7 @@ class ImpersonateExchange:
         if not line.startswith((b"\r", b"\n")):
             self._head.append(line.rstrip(b"\r\n"))
             return len(line)
-        status, fields = _parsed(self._head)
+        status, fields = parsed(self._head)
         self._head = []
         if status is None:
             return self._broken()
@@ -384,17 +391,3 @@ class ImpersonateExchange:
         """See `Exchange`."""
         with contextlib.suppress(Exception):
             self.close_now()
-
-
-def _parsed(head: list[bytes]) -> tuple[int | None, list[tuple[bytes, bytes]]]:
-    """A head's status (None: it has none) and fields, as `Reply` takes them: without those that speak of a body whose
-    codings libcurl has undone."""
-    found = _STATUS_LINE.match(head[0]) if head else None
-    fields = []
-    for line in head[1:]:
-        name, _, value = line.partition(b":")
-        fields.append((name.strip().lower(), value.strip()))
-    codings = b",".join(value for name, value in fields if name == b"content-encoding").lower().split(b",")
-    if {coding.strip() for coding in codings} <= CODINGS:
-        fields = [(name, value) for name, value in fields if name != b"content-encoding"]
-    return (None if found is None else int(found[1])), fields

@@ -56,9 +56,6 @@ _WITHOUT_METADATA = "safari15"
 # No limit, where 0 means libcurl's own.
 _NEVER = 2**31 - 1
 
-# The codings that libcurl undoes, in the words of RFC 9110 section 8.4.1 and RFC 8878.
-CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"identity", b""})
-
 # Seconds from one probe of a silent connection to the next, as all our connections have them.
 _PROBES = ((CurlOpt.TCP_KEEPALIVE, 1), (CurlOpt.TCP_KEEPIDLE, 60), (CurlOpt.TCP_KEEPINTVL, 60))
 

@@ -35,6 +35,24 @@ def running_loop() -> Any:
     return trio.lowlevel.current_trio_token() if trio is not None else asyncio.get_running_loop()
 
 
+def runs_elsewhere(loop: Any) -> bool:
+    """Whether this loop, as `running_loop` gave it (None: it is gone), runs now, but not this code."""
+    try:
+        here = running_loop()
+    except RuntimeError:
+        here = None
+    if loop is None or loop is here:
+        return False
+    if hasattr(loop, "is_running"):
+        return bool(loop.is_running())
+    try:
+        # trio tells it in no other way.
+        loop.run_sync_soon(bool)
+    except sys.modules["trio"].RunFinishedError:
+        return False
+    return True
+
+
 def forget_closed(by_loop: weakref.WeakKeyDictionary[Any, Any]) -> None:
     """Drop what belongs to loops that are closed, by its ``abort``. (Who closes a loop without a word to its
     async generators leaves it there; trio's runs can't be ended so.)"""

@@ -46,6 +46,8 @@ class _Pools:
     def __init__(self) -> None:
         self.runner = Runner()
         self.by_proxy: collections.OrderedDict[Proxy | None, AsyncPool] = collections.OrderedDict()
+        self.closed = False
+        """Whether what is opened from now on is closed when it is given back."""
 
     async def aclose(self) -> None:
         while self.by_proxy:
@@ -54,6 +56,7 @@ class _Pools:
 
     async def finish(self) -> None:
         """Close, with nothing left to do when the loop ends."""
+        self.closed = True
         await self.aclose()
         await self.runner.forget()
 
@@ -134,8 +137,8 @@ class AsyncHTTPCoreTransport:
         for pools in list(self._pools.values()):
             pools.runner.spawn(pools.finish)
 
-    async def pool(self, proxy: Proxy | None) -> tuple[AsyncPool, Runner]:
-        """The running loop's pool for a proxy."""
+    async def pool(self, proxy: Proxy | None) -> tuple[AsyncPool, _Pools]:
+        """The running loop's pool for a proxy, and all of its pools."""
         loop = running_loop()
         pools = self._pools.get(loop)
         if pools is None:
@@ -148,7 +151,7 @@ class AsyncHTTPCoreTransport:
             if len(pools.by_proxy) > MAX_POOLS:
                 await _close_surplus(pools)
         pools.by_proxy.move_to_end(proxy)
-        return pool, pools.runner
+        return pool, pools
 
 
 async def _close_surplus(pools: _Pools) -> None:
@@ -175,7 +178,7 @@ class AsyncHTTPCoreExchange:
         self._reply = reply
         self._deadlines = deadlines
         self._proxy = proxy
-        self._runner: Runner | None = None
+        self._pools: _Pools | None = None
         self._pool: AsyncPool | None = None
         self._connection: AsyncConnection | None = None
         self._stream: AsyncStream | None = None
@@ -222,7 +225,7 @@ class AsyncHTTPCoreExchange:
     async def _open(self) -> list[Event]:
         if self._closed:
             raise UsageError("the exchange is closed")
-        self._pool, self._runner = await self._transport.pool(self._proxy)
+        self._pool, self._pools = await self._transport.pool(self._proxy)
         pool = self._pool
         response = await self._send(pool, first=True) or await self._send(pool, first=False)
         assert response is not None
@@ -311,8 +314,8 @@ class AsyncHTTPCoreExchange:
             self._left = anyio.Event()
             if self._scope is not None:
                 self._scope.cancel()
-        assert self._runner is not None
-        await self._runner.uncancelled(self._give_back)
+        assert self._pools is not None
+        await self._pools.runner.uncancelled(self._give_back)
 
     async def _give_back(self) -> None:
         """Tell httpcore that the reply is over."""
@@ -330,14 +333,15 @@ class AsyncHTTPCoreExchange:
         with contextlib.suppress(*PEER_ERRORS):
             # Else the pool's slot is held.
             await self._response.aclose()
-        if self._transport.closed and self._pool is not None:
-            # The connection may have been opened after that.
+        if self._pools is not None and self._pools.closed and self._pool is not None:
+            # The connection may have been opened after that. (When the transport was closed in another loop, this
+            # one's connections go on.)
             await self._pool.aclose()
 
     def abandon(self) -> None:
         """See `AsyncExchange`."""
-        if not self._closed and self._runner is not None:
+        if not self._closed and self._pools is not None:
             if self._connection is not None and not self._sound:
                 # At once: the closing comes later than the next request.
                 self._connection.spoiled = True
-            self._runner.spawn(self._aclose_now)
+            self._pools.runner.spawn(self._aclose_now)

@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from deltawire.protocol import ConfigurationError, UsageError
 
-from ._forking import tell
+from ._forking import keep, tell
 from ._lifetime import Runner, running_loop
 
 if TYPE_CHECKING:
@@ -83,10 +83,7 @@ class _Options:
     def forked(self) -> None:
         """See `Forked`. libcurl says goodbye on what it closes: so what it has is kept to the very end of the process,
         which closes the sockets without a word."""
-        import ctypes
-
-        kept = ctypes.py_object(self.__dict__.copy())
-        ctypes.pythonapi.Py_IncRef(kept)
+        keep(self.__dict__.copy())
         self._begin()
 
     def _begin(self) -> None:

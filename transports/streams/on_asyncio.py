@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -52,6 +53,7 @@ class AsyncioStream(Layers, asyncio.Protocol):
         self._full = False
         self._ended = False
         self._lost: OSError | None = None
+        self._process = os.getpid()
 
     # What asyncio calls
 
@@ -96,12 +98,10 @@ class AsyncioStream(Layers, asyncio.Protocol):
     def _read_the_rest(self) -> None:
         """A write that fails is asyncio's end, whatever has come and is not read yet: the answer of a peer that does
         not hear a request to its end. The socket is there until this returns."""
-        with contextlib.suppress(OSError, ValueError):
-            known = self._transport.get_extra_info("socket")
-            with socket.fromfd(known.fileno(), known.family, known.type, known.proto) as twin:
-                twin.setblocking(False)
-                while data := twin.recv(READ):
-                    self.data_received(data)
+        with contextlib.suppress(OSError, ValueError), self._twin() as twin:
+            twin.setblocking(False)
+            while data := twin.recv(READ):
+                self.data_received(data)
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
@@ -170,15 +170,30 @@ class AsyncioStream(Layers, asyncio.Protocol):
             return
         self.closed = True
         if self._lost is None:
+            # (Else the descriptor may be another connection's by now.)
+            self._shut_down()
             self._lost = closed_here()
         self._received.clear()
-        try:
+        # RuntimeError: the loop is closed, and closes no sockets; the rest is the collector's.
+        with contextlib.suppress(RuntimeError):
             self._transport.abort()
-        except RuntimeError:
-            # The loop is closed, and closes no sockets: the peer is told here, the rest is the collector's.
-            with contextlib.suppress(OSError):
-                self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._tell_lost()
+
+    def _shut_down(self) -> None:
+        """The peer is told now, even if a process that was forked meanwhile has the socket, too (which it is not told
+        of: see `deltawire.transports._forking`)."""
+        if self._process != os.getpid():
+            return
+        # By a twin, since uvloop's socket can't.
+        with contextlib.suppress(OSError, ValueError), self._twin() as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+
+    def _twin(self) -> socket.socket:
+        """The socket, by another descriptor. Raises `OSError` or `ValueError` once it is closed."""
+        known = self._transport.get_extra_info("socket")
+        if known is None:
+            raise ValueError("there is no socket")
+        return socket.fromfd(known.fileno(), known.family, known.type, known.proto)
 
     async def aclose(self) -> None:
         """As `abort`."""
