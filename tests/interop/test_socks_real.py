@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+import interop_servers
 import pytest
 from driving import free_port
 from interop_calls import Ask, ask, converse, only
@@ -138,7 +139,7 @@ def test_a_target_that_is_not_there(flavour: str, socks: ProxyProgram, target: s
 
 def test_a_target_that_is_there_at_last(flavour: str, socks: ProxyProgram) -> None:
     # As a server that is being started: its port refuses, and is tried again.
-    port = free_port()
+    port = interop_servers.free_port()
     running: list[ChatServer] = []
 
     def key() -> str:
