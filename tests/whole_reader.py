@@ -350,7 +350,8 @@ def read_body(body: bytes, content_type: str) -> Dict:
             break
         if not data or verdict:
             continue  # a keep-alive, or past the terminal event
-        payload = parse_object(data)
+        # (What is trimmed of a marker is not all blank in JSON: RFC 8259 section 2.)
+        payload = parse_object(data if whole else event["data"])
         if payload is None:
             is_words = event["event"] == "error" and not data.startswith(("{", "[", '"'))
             if position >= len(events) and not is_words:
