@@ -1,6 +1,7 @@
 """Fuzzing: the targets in ``tests/fuzz/``, by atheris (libFuzzer) and by hypothesis: ``python scripts/fuzz.py``.
 
-    python scripts/fuzz.py --short                     about 90 s on two cores: what CI runs
+    python scripts/fuzz.py --short                     about two minutes on two cores: what CI runs, each time as many
+                                                       executions from one seed, so that it tells of the change
     python scripts/fuzz.py                             a minute a target
     python scripts/fuzz.py --long                      ten minutes a target
     python scripts/fuzz.py --seconds 30 --target sse --target http1
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -34,8 +36,10 @@ HOME = ROOT / ".fuzz"
 TESTS = ROOT / "tests"
 VERSIONS = ("3.12", "3.13", "3.11")
 
+# Executions, in short; of what takes no time there are more.
+SHORT = {"atheris": 4000, "hypothesis": 400}
+QUICK = {"base64", "media", "json", "proxy_url", "deadlines", "retry_after"}
 # Seconds for each engine and target.
-SHORT = {"atheris": 4.0, "hypothesis": 1.5}
 USUAL = {"atheris": 60.0, "hypothesis": 15.0}
 LONG = {"atheris": 600.0, "hypothesis": 60.0}
 
@@ -83,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--target", action="append", metavar="NAME", help="only this one; may be given several times")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--short", action="store_true", help="about 90 s on two cores, for CI")
+    length.add_argument("--short", action="store_true", help="about two minutes on two cores, for CI")
     length.add_argument("--long", action="store_true", help="ten minutes a target")
     length.add_argument("--seconds", type=float, help="so long a target, atheris; a quarter of it hypothesis")
     parser.add_argument("--seed", type=int, help="of both engines; else 1 with --short, and by the clock without")
@@ -160,9 +164,11 @@ def fuzz(python: Path, options: argparse.Namespace) -> int:
         print(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TOKENS)}")
         return 2
     chosen = [name for name in TOKENS if not options.target or name in options.target]
-    seconds = SHORT if options.short else LONG if options.long else USUAL
-    if options.seconds:
-        seconds = {"atheris": options.seconds, "hypothesis": options.seconds / 4}
+    lengths: Mapping[str, float] = LONG if options.long else USUAL
+    if options.short:
+        lengths = SHORT
+    elif options.seconds:
+        lengths = {"atheris": options.seconds, "hypothesis": options.seconds / 4}
     number = options.seed or (1 if options.short else int(time.time()))
     engines = {"atheris": by_atheris, "hypothesis": by_hypothesis}
     tasks = [(name, engine) for engine in options.inside.split(",") for name in chosen]
@@ -170,14 +176,19 @@ def fuzz(python: Path, options: argparse.Namespace) -> int:
     started = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(
-            pool.map(lambda task: engines[task[1]](python, task[0], seconds[task[1]], number, TOKENS[task[0]]), tasks)
+            pool.map(lambda task: engines[task[1]](python, task[0], lengths[task[1]], number, TOKENS[task[0]]), tasks)
         )
     return report(sorted(results, key=lambda result: chosen.index(result.target)), time.monotonic() - started)
 
 
-def by_atheris(python: Path, name: str, seconds: float, number: int, tokens: list[bytes]) -> Result:
-    """libFuzzer, from the corpus in the checkout and what it has learnt before."""
-    learnt, crashes = HOME / "corpus" / name, HOME / "crashes" / name
+def by_atheris(python: Path, name: str, length: float, number: int, tokens: list[bytes]) -> Result:
+    """libFuzzer, from the corpus in the checkout and what it has learnt before (in short, from the former alone).
+    ``length``: so many seconds, or as a whole number so many executions."""
+    short = isinstance(length, int)
+    learnt, crashes = HOME / ("short" if short else "corpus") / name, HOME / "crashes" / name
+    if short:
+        shutil.rmtree(learnt, ignore_errors=True)
+    limit = f"-runs={length * (10 if name in QUICK else 1)}" if short else f"-max_total_time={length:.0f}"
     for folder in (learnt, crashes):
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", suffix=".dict") as dictionary:
@@ -185,7 +196,7 @@ def by_atheris(python: Path, name: str, seconds: float, number: int, tokens: lis
             dictionary.write('"' + "".join(map("\\x{:02x}".format, token)) + '"\n')
         dictionary.flush()
         status, said, took = launched(
-            python, seconds, "-m", "fuzz.with_atheris", name, f"-max_total_time={seconds:.0f}", f"-seed={number}",
+            python, length, "-m", "fuzz.with_atheris", name, limit, f"-seed={number}",
             f"-dict={dictionary.name}", f"-artifact_prefix={crashes}/", f"-timeout={INPUT_TIME}", "-max_len=1200",
             "-rss_limit_mb=2048", "-print_final_stats=1", str(learnt), str(TESTS / "fuzz" / "corpus" / name),
         )  # fmt: skip
@@ -193,14 +204,16 @@ def by_atheris(python: Path, name: str, seconds: float, number: int, tokens: lis
     edges, corpus = map(int, last[-1]) if last else (None, None)
     executions = re.search(r"stat::number_of_executed_units: (\d+)", said) or re.search(r"(?s:.*)^#(\d+)", said, re.M)
     return Result(
-        name, "atheris", int(executions[1]) if executions else 0, min(took, seconds), corpus, edges, found(status, said)
-    )
+        name, "atheris", int(executions[1]) if executions else 0, took if short else min(took, length), corpus, edges,
+        found(status, said),
+    )  # fmt: skip
 
 
-def by_hypothesis(python: Path, name: str, seconds: float, number: int, _: list[bytes]) -> Result:
-    """Batches of examples."""
-    arguments = ("-m", "fuzz.with_hypothesis", name, "--seconds", str(seconds), "--seed", str(number * 1_000_000))
-    status, said, took = launched(python, seconds, *arguments)
+def by_hypothesis(python: Path, name: str, length: float, number: int, _: list[bytes]) -> Result:
+    """Batches of examples; ``length`` as above."""
+    limit = "--examples" if isinstance(length, int) else "--seconds"
+    arguments = ("-m", "fuzz.with_hypothesis", name, limit, str(length), "--seed", str(number * 1_000_000))
+    status, said, took = launched(python, length, *arguments)
     told = {"executions": 0, "seconds": took}
     if status == 0:
         told = json.loads(said.strip().splitlines()[-1])
@@ -208,13 +221,14 @@ def by_hypothesis(python: Path, name: str, seconds: float, number: int, _: list[
     return Result(name, "hypothesis", int(told["executions"]), told["seconds"], corpus, None, found(status, said))
 
 
-def launched(python: Path, seconds: float, *arguments: str) -> tuple[int, str, float]:
+def launched(python: Path, length: float, *arguments: str) -> tuple[int, str, float]:
     """The exit status of a process, all that it said, and how long it took; its output is kept when it failed."""
     started = time.monotonic()
+    seconds = 0 if isinstance(length, int) else length
     try:
         ended = subprocess.run(
             [python, *arguments], cwd=TESTS, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=seconds + SPARE_TIME, check=False,
+            timeout=seconds + SPARE_TIME, check=False, env={**os.environ, "PYTHONHASHSEED": "0"},
         )  # fmt: skip
         status, said = ended.returncode, ended.stdout.decode("utf-8", "replace")
     except subprocess.TimeoutExpired as late:

@@ -74,10 +74,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--examples", type=int, help="so many, in place of the time")
     parser.add_argument("--seed", type=int, default=0, help="of the first batch")
     options = parser.parse_args()
     started, ran, number = time.monotonic(), 0, options.seed
-    while (took := time.monotonic() - started) < options.seconds:
+    if options.examples:
+        ran = examples(options.target, options.examples, number)()
+    while (took := time.monotonic() - started) < options.seconds and not options.examples:
         ran += examples(options.target, 200, number)()
         number += 1
     print(json.dumps({"executions": ran, "seconds": took}))
