@@ -311,7 +311,8 @@ def find_call(calls: list[Dict], fragment: Dict) -> Dict:
     elif calls and not named:
         found = calls[-1]
     if found is None:
-        found = {"key": index, "id": None, "name": None, "arguments": ""}
+        place = len(calls) if index is None else index
+        found = {"key": index, "place": place, "id": None, "name": None, "arguments": ""}
         calls.append(found)
     found["id"] = found["id"] or id_
     return found
@@ -373,8 +374,10 @@ def read_body(body: bytes, content_type: str) -> Dict:
         verdict = "ended" if terminated or (reasons and all(reasons)) else "TruncatedStreamError"
     choices = [fold.choices[index] for index in sorted(fold.choices)]
     for choice in choices:
+        # By their indices, as places in the list that they make; not as they came.
+        choice["tool_calls"].sort(key=lambda call: call["place"])
         for call in choice["tool_calls"]:
-            del call["key"]
+            del call["key"], call["place"]
     result = {
         "status": 200,
         "verdict": verdict,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whole_reader import parse_object, parse_sse
+from whole_reader import parse_object, parse_sse, records
 
 _NO_FIELDS: dict[str, Any] = {}
 
@@ -17,7 +17,11 @@ def is_regular(body: bytes) -> bool:
     """Whether all JSON in this body has fields of the types that the API's reference gives them."""
     text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
     events, pending, _ = parse_sse(body)
-    payloads = [text] if text.startswith(("{", "[")) else [event["data"] for event in events + pending]
+    whole = text.startswith(("{", "["))
+    payloads = [text] if whole else [event["data"] for event in events + pending]
+    # (In a document a choice has a message. A delta there is a vendor field.)
+    if whole and any("delta" in choice for choice in records((parse_object(text) or {}).get("choices"))):
+        return False
     return all(_payload(parse_object(payload)) for payload in payloads)
 
 
