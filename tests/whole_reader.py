@@ -342,7 +342,7 @@ def read_body(body: bytes, content_type: str) -> Dict:
             verdict = "UnexpectedReplyError"
     elif is_sse or first_line.startswith(FIELDS):
         events, pending, _ = parse_sse(body)
-    elif text and not any(field.startswith(text) for field in FIELDS):
+    elif text and body not in (b"\xef", b"\xef\xbb") and not any(field.startswith(text) for field in FIELDS):
         verdict = "UnexpectedReplyError"
     for position, event in enumerate(events + pending):
         data = event["data"].strip(" \t\r\n\v\f")

@@ -35,6 +35,8 @@ def _payload(value: dict[str, Any] | None) -> bool:
         and not (value.get("object") == "chat.completion" and "choices" not in value)
         and _number(value.get("created", 0))
         and _records(choices, _choice)
+        # (In a chunk a choice has a delta. A message there is a vendor field.)
+        and not (value.get("object") == "chat.completion.chunk" and any("message" in each for each in choices or []))
         and _distinct(choices)
         and (usage is None or (isinstance(usage, dict) and all(map(_usual, usage.items()))))
         and _error(value.get("error"))

@@ -25,7 +25,7 @@ from deltawire.protocol import (
 )
 from deltawire.protocol.catalogue import catalogue
 
-from .common import COMPARED, DOCUMENTED, Dice, cuttings
+from .common import COMPARED, DOCUMENTED, READERS, Dice, cuttings
 from .regular import is_regular
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def first_text(completion: ChatCompletion | None) -> str:
 def compare(name: str, body: bytes, how: How, events: list[Event]) -> None:
     """The oracle says the same, where it has an opinion."""
     content_type = next((value for key, value in how.headers if key.lower() == b"content-type"), b"").decode()
-    if not how.plain or not is_regular(body):
+    if not READERS or not how.plain or not is_regular(body):
         return
     wanted = whole_reader.read_body(body, content_type) | {"status": 200}
     error, _ = wanted.pop("error"), wanted.pop("terminated")
@@ -201,7 +201,7 @@ def opchatgpts(data: bytes) -> None:
     words = [stop] if isinstance(stop, str) else stop or []
     whole = text(events)
     assert not any(word in whole for word in words), "what comes of a stop word is cut"
-    if not how.plain or words or how.headers is not SSE:
+    if not READERS or not how.plain or words or how.headers is not SSE:
         return
     try:
         wanted = site_reader.read_body(200, dice.rest)
@@ -233,7 +233,7 @@ def found(name: str, data: bytes, oracle: Any) -> None:
         assert event.nonce.isascii()
         assert event.nonce.isprintable()
         assert event.nonce not in repr(event)
-    if how.limits is None and not how.breaks:
+    if READERS and how.limits is None and not how.breaks:
         COMPARED[name] += 1
         assert [(event.session_id, event.nonce) for event in started] == oracle(dice.rest)
 
