@@ -295,6 +295,16 @@ class Fold:
     def finish_reasons(self) -> list[str | None]:
         return [choice["finish_reason"] for choice in self.choices.values()]
 
+    def finished(self) -> list[Dict]:
+        """The choices by their indices, without what only the folding needs. The last word: it takes no more."""
+        choices = [self.choices[index] for index in sorted(self.choices)]
+        for choice in choices:
+            # By their indices, as places in the list that they make; not as they came.
+            choice["tool_calls"].sort(key=lambda call: call["place"])
+            for call in choice["tool_calls"]:
+                del call["key"], call["place"]
+        return choices
+
 
 def find_call(calls: list[Dict], fragment: Dict) -> Dict:
     """The tool call that a fragment belongs to, opened if need be; its id set once."""
@@ -372,12 +382,7 @@ def read_body(body: bytes, content_type: str) -> Dict:
     reasons = fold.finish_reasons()
     if not verdict:
         verdict = "ended" if terminated or (reasons and all(reasons)) else "TruncatedStreamError"
-    choices = [fold.choices[index] for index in sorted(fold.choices)]
-    for choice in choices:
-        # By their indices, as places in the list that they make; not as they came.
-        choice["tool_calls"].sort(key=lambda call: call["place"])
-        for call in choice["tool_calls"]:
-            del call["key"], call["place"]
+    choices = fold.finished()
     result = {
         "status": 200,
         "verdict": verdict,

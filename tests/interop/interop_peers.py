@@ -110,11 +110,7 @@ def folded(payloads: list[Fields]) -> list[Fields]:
     fold = Fold()
     for payload in payloads:
         fold.add(payload)
-    choices = [fold.choices[index] for index in sorted(fold.choices)]
-    for choice in choices:
-        for call in choice["tool_calls"]:
-            del call["key"]
-    return [*choices, {"usage": fold.usage}]
+    return [*fold.finished(), {"usage": fold.usage}]
 
 
 def nameless(payloads: list[Fields]) -> list[Fields]:
