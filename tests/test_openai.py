@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -461,6 +462,117 @@ def test_a_whole_reply_as_the_only_event() -> None:
         reading = Reading()
         assert reading.read(value) is None
         assert reading.chunks[0].to_dict() == {"id": "", **UNNAMED, **value}, "chunks by another name"
+
+
+@pytest.mark.parametrize("kind", [{}, {"object": None}, {"object": "chat.completion.chunk"}, {"object": "x"}])
+@pytest.mark.parametrize("before", [[], [FIRST], [FIRST, delta("a")]])
+def test_a_whole_reply_by_another_name(kind: dict[str, Any], before: list[object]) -> None:
+    """What it says is in messages, so that a chunk would say nothing."""
+    nameless = {name: value for name, value in WHOLE.items() if name != "object"}
+    other = {"message": {"content": "b"}, "index": 3}
+    for choices in (WHOLE["choices"], [*WHOLE["choices"], other], [{**WHOLE["choices"][0], "delta": None}]):
+        plain = {"id": "x", "choices": choices}
+        for value in ({**nameless, **kind, "choices": choices}, {**plain, **kind}):
+            wanted, reading = Reading(), Reading()
+            wanted.read(*before, {**value, "object": "chat.completion"}, delta("z"))
+            assert reading.read(*before, value, delta("z")) is None
+            assert reading.said == wanted.said
+            assert reading.chunks[len(before)].choices[0].delta.content == WHOLE["choices"][0]["message"]["content"]
+        alone = Reading()
+        alone.one_by_one(*before, {**plain, **kind})
+        assert len(alone.chunks[-1].choices) == len(choices)
+
+
+def test_a_whole_reply_by_another_name_that_is_refused() -> None:
+    deep = b"[" * 65 + b"]" * 65
+    broken = Reading()
+    signal = broken.read(FIRST, b'{"choices": [{"message": 5, "x": ' + deep + b"}]}", delta("never read"))
+    assert isinstance(signal, BadEvent)
+    assert len(broken.chunks) == 1
+    many = Reading()
+    many.accumulator.most = 3
+    calls = [{"function": {"name": "f"}}] * 3
+    assert many.read(FIRST, b'{"choices": [{"message": {"tool_calls": ' + data(calls) + b"}}]}") is TOO_MANY
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {}, "message": {"content": "a"}},
+        {"delta": {"role": "assistant"}, "message": {"content": "a"}},
+        {"delta": {"content": ""}, "message": {"content": "a"}},
+        {"delta": {"content": "b"}, "message": {"content": "ab"}},
+        {"finish_reason": "stop"},
+        {"finish_reason": "stop", "x": {"message": "a", "delta": "b"}},
+    ],
+)
+def test_a_message_beside_a_delta_is_no_whole_reply(choice: dict[str, Any]) -> None:
+    """Servers repeat in it all that the deltas have said."""
+    for kind in ("chat.completion.chunk", "chat.completion"):
+        value = {**FIRST, "object": kind, "choices": [{"index": 0, **choice}]}
+        reading = Reading()
+        assert reading.read(FIRST, value) is None
+        assert reading.chunks[1].to_dict()["choices"] == [{"index": 0, "delta": {}, **choice}]
+        assert reading.accumulator.completion().choices[0].message.content == choice.get("delta", {}).get("content", "")
+
+
+DELTA: dict[str, Any] = {
+    "role": "assistant",
+    "content": "\U0001f642 a",
+    "tool_calls": [{"index": 1, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}, "x": 5}],
+    "x_delta": math.inf,
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"object": "chat.completion.chunk"}, {"object": "chat.completion"}, {"object": 5}]
+)
+@pytest.mark.parametrize("message", [{}, {"message": None}, {"message": {}}, {"message": ""}])
+def test_a_chunk_as_a_document(kind: dict[str, Any], message: dict[str, Any]) -> None:
+    """As some servers answer who asked for no stream."""
+    value = {
+        "id": "x",
+        "created": 1,
+        "model": "m",
+        **kind,
+        "choices": [{"index": 0, "delta": DELTA, "finish_reason": "stop", **message}],
+    }
+    value |= {"usage": WHOLE["usage"], "x_top": 10**30}
+    found = completion(value)
+    wanted = {**value, "object": "chat.completion"}
+    wanted["choices"] = [{"index": 0, "finish_reason": "stop", "message": DELTA}]
+    assert found.to_dict() == wanted
+    (call,) = chunk_of(found).choices[0].delta.tool_calls or []
+    assert call.function is not None
+    assert (call.id, call.function.arguments) == ("a", "{}")
+
+
+def test_choices_of_a_document_are_read_one_by_one() -> None:
+    said = [
+        {"delta": {"content": "a"}, "message": {"content": "b"}},
+        {"delta": {"content": "c"}},
+        {"delta": "d", "message": {"content": "e"}},
+        {"delta": {"content": "f"}, "message": 5},
+        5,
+    ]
+    found = completion({"choices": said})
+    assert [choice.message.content for choice in found.choices] == ["b", "c", "e", None]
+    assert found.choices[0].model_extra == {"delta": {"content": "a"}}
+    odd: tuple[object, ...] = ("d", None, [])
+    for bare in odd:
+        assert completion({"choices": [{"delta": bare}]}).choices[0].to_dict() == {
+            "index": 0,
+            "message": {},
+            "delta": bare,
+        }
+
+
+def test_a_chunk_as_a_document_that_is_nested_deeply() -> None:
+    """The decoder passes over what it does not know, as everywhere; a delta that is there, too, is not looked for."""
+    deep = b"[" * 65 + b"]" * 65
+    found = read_completion(b'{"choices": [{"message": {"content": "a"}, "delta": {}, "x": ' + deep + b"}]}")
+    assert found is not None
+    assert found.choices[0].message.content == "a"
 
 
 def test_choices_that_all_say_0_or_nothing_are_numbered() -> None:

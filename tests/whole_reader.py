@@ -253,15 +253,26 @@ class Fold:
         self.choices: dict[int, Dict] = {}
         self.usage: Dict | None = None
 
-    def add(self, payload: Dict) -> None:
-        for position, part in enumerate(records(payload.get("choices"))):
+    def add(self, payload: Dict, *, document: bool = False) -> None:
+        choices = records(payload.get("choices"))
+        deltas, messages = (any(each.get(name) is not None for each in choices) for name in ("delta", "message"))
+        # The whole reply may be one event, or the only chunk a document. Beside a delta, an event's message is what
+        # some servers call all that the deltas make so far.
+        whole = document or (messages and not deltas)
+        for position, part in enumerate(choices):
             index = number(part.get("index"))
-            self.add_choice(position if index is None else index, part)
+            given = (part.get("message") or (document and part.get("delta"))) if whole else part.get("delta")
+            says = given if isinstance(given, dict) else {}
+            if whole:
+                # Its calls are whole, too, and in order, whatever their indices say.
+                calls = [{**call, "index": at} for at, call in enumerate(records(says.get("tool_calls")))]
+                says = {**says, "tool_calls": calls}
+            self.add_choice(position if index is None else index, part, says)
         usage = payload.get("usage")
         if isinstance(usage, dict):
             self.usage = {key: number(usage.get(key)) for key in USAGE_KEYS}
 
-    def add_choice(self, index: int, part: Dict) -> None:
+    def add_choice(self, index: int, part: Dict, delta: Dict) -> None:
         fresh: Dict = {"index": index, "text": "", "reasoning": "", "refusal": "", "finish_reason": None}
         fresh |= {"tool_calls": [], "function_call": None, "role": None, "logprobs": []}
         choice = self.choices.setdefault(index, fresh)
@@ -269,8 +280,6 @@ class Fold:
         logprobs = part.get("logprobs")
         if isinstance(logprobs, dict):
             choice["logprobs"] += records(logprobs.get("content"))
-        given = part.get("delta") or part.get("message")
-        delta = given if isinstance(given, dict) else {}
         choice["role"] = choice["role"] or string(delta.get("role")) or None
         content = delta.get("content")
         choice["text"] += string(content)
@@ -373,7 +382,7 @@ def read_body(body: bytes, content_type: str) -> Dict:
             payload = {"message": data}
         error = find_error(payload, event["event"])
         if not whole or records(payload.get("choices")):
-            fold.add(payload)
+            fold.add(payload, document=whole)
         if error is not None:
             verdict = class_of_status(status_of_error(error))
         elif whole:

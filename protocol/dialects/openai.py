@@ -89,6 +89,11 @@ class OpenAIEvents:
             choice = choices[0]
             delta, index, finish_reason, logprobs = astuple(choice)
             content, role, refusal, tool_calls, function_call, audio, reasoning, other = astuple(delta)
+            if content is None and b'"message"' in data:
+                signal = self._take(chunk, data, event, into)
+                if signal is not None:
+                    break
+                continue
             chunk._raw = choice._raw = delta._raw = data
             into.append(chunk)
             if (
@@ -136,7 +141,7 @@ class OpenAIEvents:
                 return error
             chunk.error = None
         keep_payload(chunk, data)
-        if chunk.object == "chat.completion" and not _has_deltas(data):
+        if chunk.choices and _is_whole(data):
             # A whole reply, sent as the only event of a stream.
             try:
                 whole = read_completion(data)
@@ -178,14 +183,41 @@ class OpenAIEvents:
             into.append(chunk)
 
 
-def _has_deltas(data: bytes) -> bool:
-    """Whether any choice of a chunk has a delta, be it empty. (Each of them knows that, too, but looks through all of
-    the payload for it.)"""
+def _choices(data: bytes) -> tuple[Any, list[dict[str, Any]]]:
+    """A document, and the choices in it; none in what can't be read, or is no object."""
     try:
-        choices = loads(data).get("choices")
+        value = loads(data)
     except ValueError:
-        return False
-    return isinstance(choices, list) and any(isinstance(choice, dict) and "delta" in choice for choice in choices)
+        return None, []
+    choices = value.get("choices") if isinstance(value, dict) else None
+    return value, [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether the choices of an event are those of a whole reply: with messages, and no delta, be it empty. (Each of
+    them knows its fields, too, but looks through all of the payload for them.)"""
+    if b'"delta"' not in data:
+        return b'"message"' in data
+    _, choices = _choices(data)
+    messages, deltas = (any(each.get(name) is not None for each in choices) for name in ("message", "delta"))
+    return messages and not deltas
+
+
+def _with_messages(body: bytes) -> bytes:
+    """A whole reply. Where it is a chunk, whose choices have deltas and no messages: the reply that says the same."""
+    if b'"delta"' not in body:
+        return body
+    value, choices = _choices(body)
+    bare = [each for each in choices if isinstance(each.get("delta"), dict) and not each.get("message")]
+    if not bare:
+        return body
+    for choice in bare:
+        choice["message"] = choice.pop("delta")
+    value["object"] = "chat.completion"
+    # As `loads` hardly ever needs it. (Not msgspec's: it makes a null of Infinity.)
+    import json
+
+    return json.dumps(value).encode()
 
 
 def read_completion(body: bytes) -> ChatCompletion | None:
@@ -193,6 +225,7 @@ def read_completion(body: bytes) -> ChatCompletion | None:
 
     Raises ``ValueError`` when it is no JSON.
     """
+    body = _with_messages(body)
     try:
         whole = _decode_completion(body)
     except NOT_TYPED:

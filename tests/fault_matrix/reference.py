@@ -133,9 +133,9 @@ class Said:
         self.fold = Fold()
         self.any = False
 
-    def add(self, payload: Dict) -> None:
+    def add(self, payload: Dict, *, document: bool = False) -> None:
         self.any = True
-        self.fold.add(payload)
+        self.fold.add(payload, document=document)
 
     def piece(self, text: str, finish: str | None = None) -> None:
         self.add({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]})
@@ -191,7 +191,7 @@ def read_document(text: str, how: str) -> Outcome:
         return Outcome(class_of_status(code), code=code, waits=how == "late")
     if not isinstance(value, dict) or not records(value.get("choices")):
         return Outcome("UnexpectedReplyError", waits=how == "late")
-    said.add(value)
+    said.add(value, document=True)
     return said.ended(waits=how == "late")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whole_reader import parse_object, parse_sse, records
+from whole_reader import parse_object, parse_sse
 
 _NO_FIELDS: dict[str, Any] = {}
 
@@ -19,9 +19,6 @@ def is_regular(body: bytes) -> bool:
     events, pending, _ = parse_sse(body)
     whole = text.startswith(("{", "["))
     payloads = [text] if whole else [event["data"] for event in events + pending]
-    # (In a document a choice has a message. A delta there is a vendor field.)
-    if whole and any("delta" in choice for choice in records((parse_object(text) or {}).get("choices"))):
-        return False
     return all(_payload(parse_object(payload)) for payload in payloads)
 
 
@@ -35,8 +32,6 @@ def _payload(value: dict[str, Any] | None) -> bool:
         and not (value.get("object") == "chat.completion" and "choices" not in value)
         and _number(value.get("created", 0))
         and _records(choices, _choice)
-        # (In a chunk a choice has a delta. A message there is a vendor field.)
-        and not (value.get("object") == "chat.completion.chunk" and any("message" in each for each in choices or []))
         and _distinct(choices)
         and (usage is None or (isinstance(usage, dict) and all(map(_usual, usage.items()))))
         and _error(value.get("error"))
@@ -59,14 +54,13 @@ def _distinct(choices: Any) -> bool:
 
 
 def _choice(value: dict[str, Any]) -> bool:
-    index, inner = value.get("index", 0), value.get("delta", value.get("message"))
+    index, says = value.get("index", 0), [value[name] for name in ("delta", "message") if value.get(name) is not None]
     return (
         _number(index)
         and 0 <= index < 2**31
         and _texts(value, "finish_reason")
         and value.get("logprobs") is None
-        and not ("delta" in value and "message" in value)
-        and (inner is None or (isinstance(inner, dict) and _delta(inner)))
+        and all(isinstance(each, dict) and _delta(each) for each in says)
     )
 
 
