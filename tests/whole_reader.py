@@ -371,7 +371,7 @@ def read_body(body: bytes, content_type: str) -> Dict:
         if not data or verdict:
             continue  # a keep-alive, or past the terminal event
         # (What is trimmed of a marker is not all blank in JSON: RFC 8259 section 2.)
-        payload = parse_object(data if whole else event["data"])
+        payload = parse_object(event["data"])
         if payload is None:
             is_words = event["event"] == "error" and not data.startswith(("{", "[", '"'))
             if position >= len(events) and not is_words:
