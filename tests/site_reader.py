@@ -16,7 +16,7 @@ from whole_reader import (
     class_of_status,
     mend,
     parse_object,
-    parse_sse,
+    parse_reply,
     split_responses,
     status_of_error,
 )
@@ -76,7 +76,7 @@ def read_body(status: int, body: bytes) -> Dict:
         return finished(status, "", [], json.loads(body))
     said = ""
     lines: list[str] = []
-    events, pending, _ = parse_sse(body)
+    events, pending, _ = parse_reply(body)
     for event in (json.loads(each["data"]) for each in events + pending):
         if event["type"] == "live" and event.get("subtype") in (None, "", "content"):
             said += event["data"]

@@ -147,6 +147,11 @@ def parse_sse(body: bytes) -> tuple[list[Dict], list[Dict], Dict]:
     return events, dispatch(block), final
 
 
+def parse_reply(body: bytes) -> tuple[list[Dict], list[Dict], Dict]:
+    """The same of a reply, where blanks before the first line are not of it: what a site's PHP prints by mistake."""
+    return parse_sse(b"\n" + body.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\v\f"))
+
+
 def read_field(block: Dict, line: str) -> None:
     name, _, value = line.partition(":")
     value = value.removeprefix(" ")
@@ -360,7 +365,7 @@ def read_body(body: bytes, content_type: str) -> Dict:
         if text.startswith("[") and is_json(text):
             verdict = "UnexpectedReplyError"
     elif is_sse or first_line.startswith(FIELDS):
-        events, pending, _ = parse_sse(body)
+        events, pending, _ = parse_reply(body)
     elif text and body not in (b"\xef", b"\xef\xbb") and not any(field.startswith(text) for field in FIELDS):
         verdict = "UnexpectedReplyError"
     for position, event in enumerate(events + pending):

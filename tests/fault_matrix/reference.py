@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from whole_reader import Fold, class_of_status, find_error, parse_sse, records, status_of_error
+from whole_reader import Fold, class_of_status, find_error, parse_reply, records, status_of_error
 
 from .scenarios import AUTHENTICATION, GREETING, REQUEST
 
@@ -196,7 +196,7 @@ def read_document(text: str, how: str) -> Outcome:
 
 
 def read_events(body: bytes, how: str, reader: OpenAI | Site) -> Outcome:
-    said, (whole, pending, _) = reader.said, parse_sse(body)
+    said, (whole, pending, _) = reader.said, parse_reply(body)
     for each in whole:
         if (outcome := reader.take(each["event"], each["data"])) is not None:
             return outcome

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whole_reader import parse_object, parse_sse
+from whole_reader import parse_object, parse_reply
 
 _NO_FIELDS: dict[str, Any] = {}
 
@@ -16,7 +16,7 @@ _NO_FIELDS: dict[str, Any] = {}
 def is_regular(body: bytes) -> bool:
     """Whether all JSON in this body has fields of the types that the API's reference gives them."""
     text = body.decode("utf-8", "replace").removeprefix("\ufeff").strip()
-    events, pending, _ = parse_sse(body)
+    events, pending, _ = parse_reply(body)
     whole = text.startswith(("{", "["))
     payloads = [text] if whole else [event["data"] for event in events + pending]
     return all(_payload(parse_object(payload)) for payload in payloads)
