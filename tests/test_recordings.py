@@ -96,7 +96,7 @@ def told(completion: ChatCompletion) -> list[dict[str, Any]]:
             "text": choice.message.content or "",
             "reasoning": choice.message.reasoning_content or "",
             "refusal": choice.message.refusal or "",
-            "finish_reason": choice.finish_reason,
+            "finish_reason": choice.finish_reason or None,
             "tool_calls": [
                 {"id": call.id, "name": call.function.name, "arguments": call.function.arguments or ""}
                 for call in choice.message.tool_calls or ()

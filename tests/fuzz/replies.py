@@ -204,7 +204,7 @@ def opchatgpts(data: bytes) -> None:
     if not READERS or not how.plain or words or how.headers is not SSE:
         return
     try:
-        wanted = site_reader.read_body(200, dice.rest)
+        wanted = whole_reader.mend(site_reader.read_body(200, dice.rest))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return  # no reply as sites write them: of those the oracle knows nothing
     COMPARED["opchatgpts"] += 1
