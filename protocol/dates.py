@@ -30,7 +30,7 @@ def parse_http_date(value: bytes) -> float | None:
         hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
         if month is None:
             return None
-        if year < 100:
+        if len(match["year"]) == 2:
             # A two-digit year that seems more than 50 years ahead is in the past; nobody sends these
             # any more, so the century turns at 70.
             year += 1900 if year >= 70 else 2000

@@ -34,6 +34,7 @@ def test_the_three_forms_of_a_date(value: bytes) -> None:
     [
         (b"Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
         (b"Fri, 01 Jan 0100 00:00:00 GMT", -59011459200.0),
+        (b"Sat, 06 Nov 0027 08:49:37 GMT", -61288413023.0),
         (b"Wed, 31 Dec 1969 23:59:59 GMT", -1.0),
         (b"Tue, 29 Feb 2000 12:00:00 GMT", 951825600.0),
         (b"Mon, 01 Mar 2100 00:00:00 GMT", 4107542400.0),
