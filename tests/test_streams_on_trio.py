@@ -89,6 +89,30 @@ def test_the_outer_scope_goes_first() -> None:
     trio.run(main)
 
 
+@pytest.mark.parametrize("number", range(20))  # trio shuffles whose turn it is
+def test_closed_before_the_waiting_begins(number: int) -> None:
+    """A read waits in two tasks while the request is sent: whoever closes may come before them."""
+
+    async def main() -> None:
+        stream, far = await over_tcp()
+        with far:
+            stream.begin(TOO_MUCH)
+            # As it is after a read that took all there was.
+            stream._drained = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.aclose)
+                with pytest.raises(OSError, match="closed"):
+                    await stream.read()
+            # Nobody is left waiting where the descriptor was.
+            other, end = await over_tcp()
+            with end:
+                end.sendall(b"data")
+                assert await other.read() == b"data"
+                other.abort()
+
+    trio.run(main)
+
+
 def test_cancelling_a_handshake(trusting: ssl.SSLContext) -> None:
     async def main() -> None:
         stream, far = await over_tcp()

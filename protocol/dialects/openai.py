@@ -74,24 +74,21 @@ class OpenAIEvents:
             try:
                 chunk = _decode_chunk(data)
             except NOT_TYPED:
-                signal = self._read_odd(data, event, into)
-                odd = self._is_odd(event)
-                if signal is not None:
+                if (signal := self._read_odd(data, event, into)) is not None:
                     break
+                odd = self._is_odd(event)
                 continue
             _, choices, _, _, kind, _, _, usage, error = astuple(chunk)
             if odd or usage is not None or error is not None or kind != _CHUNK or len(choices) != 1:
-                signal = self._take(chunk, data, event, into)
-                odd = self._is_odd(event)
-                if signal is not None:
+                if (signal := self._take(chunk, data, event, into)) is not None:
                     break
+                odd = self._is_odd(event)
                 continue
             choice = choices[0]
             delta, index, finish_reason, logprobs = astuple(choice)
             content, role, refusal, tool_calls, function_call, audio, reasoning, other = astuple(delta)
             if content is None and b'"message"' in data:
-                signal = self._take(chunk, data, event, into)
-                if signal is not None:
+                if (signal := self._take(chunk, data, event, into)) is not None:
                     break
                 continue
             chunk._raw = choice._raw = delta._raw = data

@@ -131,6 +131,9 @@ class TrioStream(SocketLayers):
 
 async def _wait(event: Callable[[socket.socket], Awaitable[None]], sock: socket.socket, until: float) -> None:
     """Until there is something to do, or to look at the time."""
+    if sock.fileno() < 0:
+        # Closed between the start of this task and its turn. trio would take -1 for a descriptor, and keep us there.
+        raise closed_here()
     deadline = math.inf if until == math.inf else trio.current_time() + until - time.monotonic()
     with trio.CancelScope(deadline=deadline):
         try:
