@@ -15,7 +15,7 @@ from streaming import turns
 
 from deltawire import ConfigurationError, ConnectError, DeltawireError, Timeout, TimeoutError, UsageError
 from deltawire.protocol import ChatCompletionChunk, Event, HTTPRequest, Proxy, Reply, StreamEnded, StreamFailed
-from deltawire.testing import ChatServer, ProxyServer
+from deltawire.testing import Answer, ChatServer, ProxyServer
 from deltawire.transports import AsyncExchange, httpcore_async
 
 pytestmark = pytest.mark.usefixtures("_tidy", "transports")
@@ -65,6 +65,48 @@ def test_fault(run: Run, short_route: Route, name: str, transports: Transports) 
         # The connection is given back or closed; what comes next is not disturbed.
         assert transport.connections()[0] == 0
         assert text_of(await run_out(exchange_on(transport, route, LONG))) == "Hello"
+        await transport.aclose()
+
+    run(main)
+
+
+def test_cancelling_who_waits_beside_another(run: Run, short_route: Route, transports: Transports) -> None:
+    """httpcore may give one kept connection to two requests; who is second then waits for another one, and must not
+    end the first one's when he is cancelled."""
+    route, words = short_route, ["word " * 200] * 500
+
+    async def main() -> None:
+        transport = transports.asynchronous(verify=route.trusting, max_connections=1)
+        for _ in range(10):  # trio shuffles whose turn it is
+            route.server.plan(*[Answer(tokens=words)] * 3)
+            # There is one kept connection.
+            assert text_of(await run_out(exchange_on(transport, route, LONG))) == "".join(words)
+            heard: list[Event] = []
+            begun, cancelled = anyio.Event(), anyio.Event()
+            scope = anyio.CancelScope()
+
+            async def first(
+                heard: list[Event] = heard, begun: anyio.Event = begun, go: anyio.Event = cancelled
+            ) -> None:
+                exchange = exchange_on(transport, route, LONG)
+                heard += await exchange.next_events()
+                begun.set()
+                await go.wait()
+                heard += await run_out(exchange)
+
+            async def second(scope: anyio.CancelScope = scope) -> None:
+                with scope:
+                    await run_out(exchange_on(transport, route, LONG))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(first)
+                group.start_soon(second)
+                await begun.wait()
+                scope.cancel()
+                await turns()
+                cancelled.set()
+            assert text_of(heard) == "".join(words)
+            assert transport.connections()[0] == 0
         await transport.aclose()
 
     run(main)

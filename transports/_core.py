@@ -138,12 +138,16 @@ class Progress:
         connect = above_zero(deadlines.remaining(time.monotonic()))
         self.timeouts = {"connect": connect, "pool": connect, "read": connect, "write": connect}
         self.connection: Any = None
+        self.holds = False
+        """Whether the connection is this request's. A pool may give a kept one to two, of which the second goes back to
+        wait."""
         self._reused = False
 
     def taken(self, connection: Any) -> None:
         """This connection takes the request."""
         self.connection = connection
         self._reused = connection.served > 0
+        self.holds = not self._reused
         if self._reused:
             LOG.say(DEBUG, "a kept connection to %s is used again", self._host, event="reused", to=self._host)
         # The pool may have had us wait for it.
@@ -157,6 +161,7 @@ class Progress:
                 info[what] = Shown(info[what], self._context)
         protocol, _, event = name.partition(".")
         if event == "send_request_headers.started":
+            self.holds = True
             now = time.monotonic()
             self._deadlines.connected(now)
             stream = self.connection.network.stream

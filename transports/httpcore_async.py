@@ -247,7 +247,7 @@ class AsyncHTTPCoreExchange:
             return None
         except BaseException:
             # httpcore's own cleaning up does not survive being cancelled twice.
-            if progress.connection is not None and not progress.connection.is_shared():
+            if progress.holds and not progress.connection.is_shared():
                 progress.connection.abort()
             raise
         self._connection = progress.connection
